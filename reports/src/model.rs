@@ -1,0 +1,567 @@
+//! `run.v1`: the data of one run, as written to `run.json` and embedded in `report.html`.
+//!
+//! The only place that derives `Serialize` for results. Units are in the names: `_ns`, `_ms`, `_s`, `_bytes`, `_per_s`; counts are
+//! plural nouns. Times of day are RFC 3339, UTC. A field that could not be measured is `null` and a caveat says why; it is never 0.
+//! Readers must accept fields they do not know; `schema` changes when a meaning does.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The value of [`Run::schema`] that this code writes.
+pub const SCHEMA: &str = "run.v1";
+
+/// One run: what was asked for, where, what came out, and what to think of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    /// `"run.v1"`.
+    pub schema: String,
+    /// Unique id of this run; every event it sent carries it.
+    pub run_id: String,
+    /// What measured.
+    pub tool: Tool,
+    /// The exact command line.
+    pub command: Vec<String>,
+    /// When the run began.
+    pub started_at: String,
+    /// How long it took in all.
+    pub seconds: f64,
+    /// Stopped by a person or a signal before its end; never a pass.
+    pub interrupted: bool,
+    /// Everything that was asked for.
+    pub plan: Plan,
+    /// The machine and the build.
+    pub environment: Environment,
+    /// What to think of it, in one word, with reasons.
+    pub verdict: Verdict,
+    /// What was demanded, and what was measured.
+    pub objectives: Vec<ObjectiveResult>,
+    /// Reasons to doubt the run, from a closed list.
+    pub caveats: Vec<Caveat>,
+    /// One entry per repetition of each variant, in the order in which they ran.
+    pub results: Vec<TargetResult>,
+}
+
+/// What measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    /// `millrace loadgen`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Git revision of the build, `unknown` outside a checkout, with `-dirty` when files differed.
+    pub revision: String,
+    /// `release` or `debug`. Numbers of a debug build carry a caveat.
+    pub build_profile: String,
+}
+
+/// Everything that was asked for, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// Name of the plan: `default`, `before-after`, or the file's own.
+    pub name: String,
+    /// What is measured, in the order given; each repetition runs all of them, rotated by one.
+    pub variants: Vec<Variant>,
+    /// Database kind the reference server is started on (`sqlite`, `postgres`), or `null` for a target that already runs.
+    pub database: Option<String>,
+    /// How the intended send times are drawn.
+    pub arrivals: Arrivals,
+    /// Offered rate, events per second. Ignored (0) by `closed`.
+    pub rate_per_s: f64,
+    /// Length of the warm-up, not measured, ms.
+    pub warmup_ms: u64,
+    /// Length of the steady phase, ms.
+    pub duration_ms: u64,
+    /// Length of the idle phase, ms; 0 leaves it out.
+    pub idle_ms: u64,
+    /// How long to wait for acknowledged events to be persisted before they count as lost, ms.
+    pub drain_timeout_ms: u64,
+    /// A request without a whole answer this long after it was sent is `timed_out`; one that waits this long for a connection
+    /// is `not_sent`, ms.
+    pub request_timeout_ms: u64,
+    /// Connections, opened before the warm-up; one request at a time on each.
+    pub connections: u32,
+    /// Size of the JSON payload of each event, bytes.
+    pub payload_bytes: u32,
+    /// Share 0..=1 of events that are sent again with the same `dedup_id` (and must then be refused with 409).
+    pub duplicates_share: f64,
+    /// Organisations (API keys) the load is spread over.
+    pub organizations: u32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// How often each variant is measured, with a fresh server and fresh data each time.
+    pub repeat: u32,
+    /// Objectives as written.
+    pub objectives: Vec<String>,
+    /// Whether acknowledged events are reconciled with what is persisted.
+    pub ledger: bool,
+}
+
+/// One thing to measure: a target in one configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Variant {
+    /// Short name, unique within the plan, used as heading and in objectives: `cache-first`, `cache-first/adaptive`, a host.
+    pub name: String,
+    /// URL of a server that already runs, or `null`: the reference server is started.
+    pub url: Option<String>,
+    /// Mode of the reference server.
+    pub mode: Option<String>,
+    /// Polling policy of the reference server.
+    pub polling: Option<String>,
+    /// Which side of a before-and-after table this is: `old` or `new`.
+    pub role: Option<Role>,
+}
+
+/// Side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What there was.
+    Old,
+    /// What there is now.
+    New,
+}
+
+/// How the intended send times are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Open loop, independent arrivals (exponential gaps): what many independent senders do.
+    Poisson,
+    /// Open loop, equal gaps.
+    Constant,
+    /// Closed loop: each connection sends when its last answer is in. Response time is then service time, and hides stalls.
+    Closed,
+}
+
+/// The machine and the build, as found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Environment {
+    /// Operating system and version.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU model.
+    pub cpu_model: String,
+    /// Cores this process may use.
+    pub cores: u32,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Frequency governor, when the machine shows one.
+    pub cpu_governor: Option<String>,
+    /// Hypervisor vendor when the machine is virtual, as far as can be seen.
+    pub virtualization: Option<String>,
+    /// Generator and server share the machine.
+    pub same_host: bool,
+    /// Filesystem type under the server's data folder.
+    pub data_filesystem: Option<String>,
+    /// How the generator waits for an intended time.
+    pub pacing: String,
+}
+
+/// What to think of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    /// In one word.
+    pub outcome: Outcome,
+    /// Sentences, most important first.
+    pub reasons: Vec<String>,
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+}
+
+/// In one word. Ordered from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every objective met, nothing lost, nothing duplicated. Exit 0.
+    Pass,
+    /// The data do not decide. Exit 4.
+    Inconclusive,
+    /// An objective missed, or an acknowledged event lost or duplicated. Exit 3.
+    Missed,
+    /// The run says nothing about the target: no data, dead target, generator could not keep up, interrupted. Exit 5.
+    Invalid,
+}
+
+/// One objective on one variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ObjectiveResult {
+    /// As written.
+    pub expression: String,
+    /// Variant it was judged on.
+    pub variant: String,
+    /// Measured, in the unit of `unit`: the median over the repetitions. `null`: nothing to judge.
+    pub value: Option<f64>,
+    /// Measured, one per repetition.
+    pub values: Vec<f64>,
+    /// The bound, in the same unit.
+    pub bound: Option<f64>,
+    /// `ns`, `bytes`, `per_s`, `per_hour`, `s`, `events`, `ratio`.
+    pub unit: String,
+    /// `null`: undecided (no data, or too few samples); the run is then inconclusive.
+    pub met: Option<bool>,
+    /// Why it is undecided, or what the value is of.
+    pub note: Option<String>,
+}
+
+/// A reason to doubt the run, with its numbers and what to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Caveat {
+    /// From the closed list.
+    pub kind: CaveatKind,
+    /// `variant` or `variant #repetition` it applies to; `null`: the whole run.
+    pub subject: Option<String>,
+    /// What was found, with numbers and units.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+    /// The run is invalid because of it.
+    pub invalidates: bool,
+}
+
+/// The closed list of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CaveatKind {
+    /// The target could not be reached at all.
+    DeadTarget,
+    /// No event was accepted.
+    NothingAccepted,
+    /// Stopped before the end.
+    Interrupted,
+    /// Far fewer events were sent than planned, for the generator's own reasons.
+    GeneratorSaturated,
+    /// Send delay is not small against the response time reported.
+    SendDelayLarge,
+    /// Accepted rate is not the offered rate.
+    RateNotReached,
+    /// Events were planned and never sent.
+    EventsNotSent,
+    /// Events timed out; quantiles near them are lower bounds.
+    Timeouts,
+    /// Requests failed or were refused.
+    Errors,
+    /// Connections had to be opened again during the measurement.
+    Reconnects,
+    /// Requests waited for a free connection.
+    ConnectionsExhausted,
+    /// Too few samples beyond a quantile to judge or to print it.
+    TooFewSamples,
+    /// A mode at 38–45 ms: Nagle and delayed acknowledgements.
+    DelayedAcknowledgements,
+    /// The machine itself stood still (late wake-ups of an idle thread).
+    MachineStalls,
+    /// Sent gaps are not distributed as asked.
+    ArrivalsNotAsAsked,
+    /// Not reconciled: nobody checked that acknowledged events were kept.
+    LedgerLeftOut,
+    /// The ledger could not be completed: some events are unverified.
+    LedgerIncomplete,
+    /// Persisted events this run sent, but for which no acknowledgement was read.
+    PersistedWithoutAcknowledgement,
+    /// SQL could not be counted, or only by the target's own word.
+    SqlCountUnavailable,
+    /// Unoptimised build.
+    DebugBuild,
+    /// Closed loop: stalls are hidden.
+    ClosedLoop,
+    /// Measured once: no spread.
+    SingleRepetition,
+    /// Something else used the processor.
+    BusyMachine,
+}
+
+/// One repetition of one variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetResult {
+    /// Name of the variant.
+    pub target: String,
+    /// 1-based.
+    pub repetition: u32,
+    /// Base URL that was driven.
+    pub url: String,
+    /// Mode of the reference server, else `null`.
+    pub mode: Option<String>,
+    /// What the target's acknowledgements claim: `memory`, `journal`, `database`, or `null` when they say nothing.
+    pub durability: Option<String>,
+    /// Database kind and version, as far as known.
+    pub database: Option<String>,
+    /// Polling policy of the reference server, else `null`.
+    pub polling: Option<String>,
+    /// Version the target reports.
+    pub server_version: Option<String>,
+    /// Why this repetition ended early or has no data; a sentence.
+    pub failure: Option<String>,
+    /// The steady phase.
+    pub load: Load,
+    /// Acknowledged against persisted; `null` when left out.
+    pub ledger: Option<Ledger>,
+    /// The idle phase; `null` when left out.
+    pub idle: Option<Idle>,
+    /// CPU and memory.
+    pub resources: Resources,
+}
+
+/// The steady phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Load {
+    /// Length of the phase as planned, s.
+    pub seconds: f64,
+    /// Offered rate: planned events over `seconds`.
+    pub offered_per_s: f64,
+    /// Achieved rate: accepted events over the time from the first intended send to the later of the end of the phase and
+    /// the last answer.
+    pub achieved_per_s: f64,
+    /// Events planned; equal to the sum of the outcomes.
+    pub planned: u64,
+    /// What became of them.
+    pub outcomes: Outcomes,
+    /// Deliberate repeats among the planned, and what they got.
+    pub repeats: Repeats,
+    /// HTTP statuses received, by code.
+    pub statuses: BTreeMap<String, u64>,
+    /// Kinds of errors, most frequent first.
+    pub errors: Vec<ErrorCount>,
+    /// done − intended, of accepted events; timed-out and never-sent ones are in it with the time they had waited (`censored`).
+    pub response_time: Times,
+    /// done − sent, of the same.
+    pub service_time: Times,
+    /// sent − intended less the connection wait: the generator's own fault.
+    pub send_delay: Times,
+    /// Time during which a due request found every connection busy: the target's fault, part of the response time.
+    pub connection_wait: Times,
+    /// done − intended of rejected and failed requests, kept apart so that a quick refusal flatters nobody.
+    pub refused_time: Times,
+    /// Connections opened before the phase.
+    pub connections: u32,
+    /// Connections opened again during the phase.
+    pub reconnects: u64,
+    /// Time to open a connection.
+    pub connect_time: Times,
+    /// By second of the phase (of intended time).
+    pub intervals: Vec<Interval>,
+    /// What the target said was pending, over time; empty when it does not say.
+    pub backlog: Vec<BacklogSample>,
+}
+
+/// What became of the planned events; the sum is `planned`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Outcomes {
+    /// Acknowledged (2xx).
+    pub accepted: u64,
+    /// Refused (4xx).
+    pub rejected: u64,
+    /// 5xx, an answer that is none, or a broken connection.
+    pub failed: u64,
+    /// No whole answer within the request timeout.
+    pub timed_out: u64,
+    /// Never sent: no connection came free within the request timeout, or none could be opened.
+    pub not_sent: u64,
+}
+
+impl Outcomes {
+    /// Sum of all outcomes.
+    pub fn total(&self) -> u64 {
+        self.accepted + self.rejected + self.failed + self.timed_out + self.not_sent
+    }
+}
+
+/// Deliberate repeats: events sent again with a `dedup_id` that was acknowledged before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeats {
+    /// Sent.
+    pub sent: u64,
+    /// Refused with 409, as they should be.
+    pub refused: u64,
+    /// Acknowledged with a 2xx: wrong.
+    pub accepted: u64,
+}
+
+/// One kind of error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorCount {
+    /// Short name: `connection refused`, `HTTP 503`, `connection closed before the answer`.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// A distribution of times.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Times {
+    /// Samples.
+    pub count: u64,
+    /// Samples whose true value is at least the recorded one (timed out, never sent): quantiles among them are lower bounds.
+    pub censored: u64,
+    /// Samples above the histogram's range, recorded at its upper bound.
+    pub overflowed: u64,
+    /// Smallest.
+    pub min_ns: u64,
+    /// Arithmetic mean.
+    pub mean_ns: f64,
+    /// Median.
+    pub p50_ns: u64,
+    /// Quantile 0.9.
+    pub p90_ns: u64,
+    /// Quantile 0.99.
+    pub p99_ns: u64,
+    /// Quantile 0.999.
+    pub p999_ns: u64,
+    /// Quantile 0.9999.
+    pub p9999_ns: u64,
+    /// Largest.
+    pub max_ns: u64,
+    /// HdrHistogram V2 compressed, base64: nanoseconds, 3 significant digits.
+    pub histogram: String,
+}
+
+/// One second of the steady phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// Begin, ms after the begin of the phase.
+    pub offset_ms: u64,
+    /// Length, ms (the last one may be shorter).
+    pub length_ms: u64,
+    /// Planned in this second.
+    pub planned: u64,
+    /// What became of these.
+    pub outcomes: Outcomes,
+    /// Response time of the accepted, timed-out and not-sent ones.
+    pub response_time: Times,
+    /// 0.99 quantile of the send delay.
+    pub send_delay_p99_ns: u64,
+}
+
+/// What the target said was pending at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BacklogSample {
+    /// ms after the begin of the steady phase (goes on through the drain).
+    pub offset_ms: u64,
+    /// Acknowledged and not yet persisted.
+    pub pending_events: u64,
+}
+
+/// Every acknowledged event against what is persisted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ledger {
+    /// Acknowledged in all phases of this repetition (warm-up included: those events count too).
+    pub acknowledged: u64,
+    /// Distinct acknowledged events found persisted.
+    pub persisted: u64,
+    /// Delivered by webhook; `null` when not measured.
+    pub delivered: Option<u64>,
+    /// Acknowledged, and not there once the drain timeout had passed or the target said nothing was pending.
+    pub lost: u64,
+    /// Surplus copies of events of this run in the store, plus repeats that were acknowledged again.
+    pub duplicated: u64,
+    /// Persisted with another content than was sent.
+    pub corrupted: u64,
+    /// Acknowledged, and the store could not be read to the end: neither kept nor lost.
+    pub unverified: u64,
+    /// Persisted events of this run whose acknowledgement was never read (timed out, connection broken): allowed, but told.
+    pub unacknowledged: u64,
+    /// Where the persisted ones were read: `inbox`, `sql`.
+    pub source: String,
+    /// From the last acknowledgement until the store had everything (or the drain gave up), ms.
+    pub drained_after_ms: u64,
+    /// Acknowledged → persisted; `null` when it cannot be told.
+    pub time_to_durable: Option<TimeToDurable>,
+    /// Up to 10 ids of lost events.
+    pub lost_examples: Vec<String>,
+}
+
+/// Acknowledged → persisted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TimeToDurable {
+    /// The distribution; an event that was persisted before its acknowledgement was read counts as 0.
+    pub times: Times,
+    /// `persisted_at` (stored with the event) or `watching` (the store was read over and over).
+    pub source: String,
+    /// How coarse that source is.
+    pub resolution_ns: u64,
+}
+
+/// The idle phase: no request at all, what does the target do?
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Idle {
+    /// Length of the window that was counted, s.
+    pub seconds: f64,
+    /// SQL statements in the window; `null` when nobody could count them.
+    pub sql_statements: Option<u64>,
+    /// The same per hour.
+    pub sql_statements_per_hour: Option<f64>,
+    /// Polls in the window.
+    pub polls: Option<u64>,
+    /// SQL statements per poll.
+    pub sql_statements_per_poll: Option<f64>,
+    /// Statements per hour once in deep idle (from the poll interval reached and statements per poll); `null` if not reached.
+    pub sql_statements_per_hour_deep_idle: Option<f64>,
+    /// From the last event until deep idle, s; `null`: not reached in this window, or no such state.
+    pub deep_idle_after_s: Option<f64>,
+    /// Poll interval at the end of the window, ms.
+    pub poll_interval_ms_last: Option<f64>,
+    /// Longest time during which the target's pooled database connections were all unused, s.
+    pub connections_unused_s_max: Option<f64>,
+    /// Where the statements were counted: `pg_stat_statements`, `server metrics`, `none`.
+    pub source: String,
+    /// Each statement with its calls, most frequent first (only where the source tells).
+    pub statements: Vec<StatementCount>,
+    /// The target's state over time.
+    pub samples: Vec<IdleSample>,
+    /// The first event after the window: acknowledged → persisted.
+    pub first_event: Option<FirstEvent>,
+}
+
+/// One SQL statement and how often it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatementCount {
+    /// Its text, with constants taken out, shortened to 200 characters.
+    pub statement: String,
+    /// Calls in the window.
+    pub calls: u64,
+}
+
+/// What the target said of itself at one moment of the idle phase.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IdleSample {
+    /// ms after the begin of the window.
+    pub offset_ms: u64,
+    /// Poll interval then, ms.
+    pub poll_interval_ms: f64,
+    /// Polls since the begin of the window.
+    pub polls: u64,
+    /// SQL statements since the begin of the window.
+    pub sql_statements: u64,
+}
+
+/// The first event after the idle phase.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FirstEvent {
+    /// Its response time.
+    pub response_time_ns: u64,
+    /// Acknowledged → persisted.
+    pub time_to_durable_ns: Option<u64>,
+    /// Whether the target was in deep idle when it was sent.
+    pub from_deep_idle: bool,
+}
+
+/// CPU and memory over the steady phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    /// CPU time of the server's process, s.
+    pub server_cpu_s: Option<f64>,
+    /// CPU time of its database's processes (PostgreSQL), s.
+    pub database_cpu_s: Option<f64>,
+    /// Largest resident memory of the server's process, bytes.
+    pub server_rss_peak_bytes: Option<u64>,
+    /// CPU time of the generator's process, s.
+    pub generator_cpu_s: Option<f64>,
+    /// Largest resident memory of the generator's process, bytes.
+    pub generator_rss_peak_bytes: Option<u64>,
+    /// Involuntary context switches of the sending thread.
+    pub generator_switches_involuntary: Option<u64>,
+    /// Time the sending thread was runnable and not running, ns.
+    pub generator_run_queue_delay_ns: Option<u64>,
+}

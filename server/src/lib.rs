@@ -1,0 +1,6 @@
+//! Floor 1 of the map: the reference event-ingestion server.
+
+pub mod config;
+pub mod event;
+pub mod pending;
+pub mod store;
