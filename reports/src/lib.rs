@@ -1,3 +1,6 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 
+pub mod format;
+pub mod histogram;
 pub mod model;
+pub mod stats;

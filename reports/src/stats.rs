@@ -1,0 +1,150 @@
+//! The few statistics the reports stand on: medians over repetitions, and how much a quantile may be believed.
+//!
+//! Deliberately absent: averages of percentiles.
+
+/// Samples beyond a quantile that it takes to judge it: below this, the quantile moves by more than about a tenth of the
+/// distance it is meant to resolve (relative error of a count of n is 1/√n).
+pub const SAMPLES_BEYOND_TO_JUDGE: u64 = 100;
+
+/// Samples beyond a quantile that it takes to print it.
+pub const SAMPLES_BEYOND_TO_PRINT: u64 = 10;
+
+/// Repetitions of one number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// Repetitions.
+    pub count: usize,
+    /// Smallest.
+    pub min: f64,
+    /// Lower quartile.
+    pub quartile_low: f64,
+    /// Middle one; the mean of the middle two when their number is even.
+    pub median: f64,
+    /// Upper quartile.
+    pub quartile_high: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// Median, quartiles and extremes of `values`; `None` when there are none. Values that are no numbers are left out.
+pub fn spread(values: &[f64]) -> Option<Spread> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let (min, max) = (*sorted.first()?, *sorted.last()?);
+    Some(Spread {
+        count: sorted.len(),
+        min,
+        quartile_low: between(&sorted, 0.25),
+        median: between(&sorted, 0.5),
+        quartile_high: between(&sorted, 0.75),
+        max,
+    })
+}
+
+/// Median of `values`; `None` when there are none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    spread(values).map(|s| s.median)
+}
+
+fn between(sorted: &[f64], q: f64) -> f64 {
+    let at = q * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    // Not `low + (high − low) × …`: that is NaN between two infinities.
+    if low == high { low } else { low * (1.0 - at.fract()) + high * at.fract() }
+}
+
+/// Rank, 1-based, of quantile `q` among `count` samples. The nudge keeps 0.99 × 10 000 at 9 900 in binary.
+fn rank(count: u64, q: f64) -> u64 {
+    ((q.clamp(0.0, 1.0) * count as f64 - 1e-6).ceil() as u64).clamp(1, count.max(1))
+}
+
+/// Samples that lie beyond quantile `q` (0..=1) of `count`.
+pub fn samples_beyond(count: u64, q: f64) -> u64 {
+    count.saturating_sub(rank(count, q))
+}
+
+/// Whether quantile `q` falls among the censored samples, so that the recorded value is only a lower bound. Censored samples
+/// are taken to be the longest.
+pub fn is_lower_bound(count: u64, censored: u64, q: f64) -> bool {
+    count > 0 && rank(count, q) > count.saturating_sub(censored)
+}
+
+/// The quantile below `q` that a true `q` of the population is very unlikely (3 standard errors) to lie under, from `count`
+/// samples: reading the sample there gives a lower confidence bound without any assumption on the distribution.
+pub fn quantile_of_lower_confidence(count: u64, q: f64) -> f64 {
+    if count == 0 {
+        return 0.0;
+    }
+    (q - 3.0 * (q * (1.0 - q) / count as f64).sqrt()).max(0.0)
+}
+
+/// Variance over mean of `counts` of events in equal spans of time: 1 for Poisson arrivals, 0 for a metronome, above 1 for
+/// bursts. `None` below two spans or without events.
+pub fn index_of_dispersion(counts: &[u64]) -> Option<f64> {
+    if counts.len() < 2 {
+        return None;
+    }
+    let mean = counts.iter().sum::<u64>() as f64 / counts.len() as f64;
+    let variance = counts.iter().map(|&c| (c as f64 - mean).powi(2)).sum::<f64>() / (counts.len() - 1) as f64;
+    (mean > 0.0).then(|| variance / mean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_that_of_the_sorted_values() {
+        let found = spread(&[5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
+        assert_eq!(
+            (found.min, found.quartile_low, found.median, found.quartile_high, found.max),
+            (1.0, 2.0, 3.0, 4.0, 5.0)
+        );
+        assert_eq!(median(&[1.0, 2.0]), Some(1.5));
+        assert_eq!(median(&[f64::INFINITY, f64::INFINITY]), Some(f64::INFINITY));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn samples_beyond_counts_what_is_above_the_rank() {
+        for (count, q, expected) in [
+            (10_000, 0.99, 100),
+            (9_999, 0.99, 99),
+            (1_000, 0.999, 1),
+            (100_000, 0.9999, 10),
+            (0, 0.5, 0),
+            (1, 0.5, 0),
+            (7, 1.0, 0),
+        ] {
+            assert_eq!(samples_beyond(count, q), expected, "{count} samples, quantile {q}");
+        }
+    }
+
+    #[test]
+    fn a_quantile_is_a_lower_bound_when_its_rank_is_censored() {
+        for (count, censored, q, expected) in [
+            (1000, 0, 1.0, false),
+            (1000, 1, 1.0, true),
+            (1000, 10, 0.99, false),
+            (1000, 11, 0.99, true),
+            (0, 0, 0.5, false),
+        ] {
+            assert_eq!(is_lower_bound(count, censored, q), expected, "{censored} of {count} censored, quantile {q}");
+        }
+    }
+
+    #[test]
+    fn dispersion_tells_a_metronome_from_bursts() {
+        assert_eq!(index_of_dispersion(&[10, 10, 10]), Some(0.0));
+        assert!(index_of_dispersion(&[0, 0, 30]).unwrap() > 10.0);
+        assert_eq!(index_of_dispersion(&[0, 0]), None);
+        assert_eq!(index_of_dispersion(&[4]), None);
+    }
+
+    #[test]
+    fn the_lower_confidence_quantile_closes_in_with_more_samples() {
+        assert!(quantile_of_lower_confidence(1_000, 0.999) < 0.9961);
+        assert!(quantile_of_lower_confidence(1_000_000, 0.999) > 0.9989);
+        assert_eq!(quantile_of_lower_confidence(0, 0.9), 0.0);
+    }
+}
