@@ -1,0 +1,203 @@
+//! Every acknowledged event against what the target shows as persisted.
+//!
+//! The expectation comes from the generator's own record, never from the store; ids are compared as sets, never counts, so a
+//! duplicate cannot stand in for a loss. Absence is only claimed after the store was read to its end: a reader that could not answer
+//! makes events unverified, not lost.
+
+use std::time::Duration;
+
+use reports::histogram::TimeHistogram;
+use reports::model::{Ledger, TimeToDurable};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::clock::Clock;
+use crate::payload::Payloads;
+use crate::recorder::Acknowledged;
+use crate::target::{ShownEvent, Target, TargetError};
+
+/// Ids of lost events kept as examples.
+const LOST_EXAMPLES_MAX: usize = 10;
+/// Pauses between two looks at a target that has not persisted everything yet.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A target that says that nothing is pending is looked at for this long before what is missing is lost.
+const PATIENCE_WHEN_EMPTY: Duration = Duration::from_secs(2);
+/// Reading all pages may take this long; an inbox without an end has not been read to the end.
+const INBOX_READING_MAX: Duration = Duration::from_secs(120);
+
+/// Pure: what was sent and acknowledged, and what has been found of it.
+#[derive(Debug)]
+pub struct Reconciliation<'a> {
+    acknowledged: &'a [Acknowledged],
+    payloads: Payloads,
+    planned: u64,
+    clock: Clock,
+    /// By sequence number: copies found, and when the first was persisted (ns since the Unix epoch).
+    found: Vec<Found>,
+    corrupted: u64,
+    unacknowledged: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    copies: u32,
+    expected: bool,
+    id: Option<uuid::Uuid>,
+    done_ns: u64,
+    persisted_unix_ns: Option<u64>,
+}
+
+impl<'a> Reconciliation<'a> {
+    /// Of a load that took `planned` sequence numbers.
+    pub fn new(acknowledged: &'a [Acknowledged], payloads: &Payloads, planned: u64, clock: Clock) -> Self {
+        let mut found = vec![Found::default(); planned as usize];
+        for entry in acknowledged {
+            found[entry.sequence as usize] =
+                Found { expected: true, id: entry.id, done_ns: entry.done_ns, ..Found::default() };
+        }
+        Self { acknowledged, payloads: payloads.clone(), planned, clock, found, corrupted: 0, unacknowledged: 0 }
+    }
+
+    /// Takes in one event of the store; events of others are passed over.
+    pub fn enter(&mut self, shown: &ShownEvent<'_>) {
+        let Some(sequence) = shown.dedup_id.as_deref().and_then(|dedup_id| self.payloads.sequence(dedup_id)) else {
+            return;
+        };
+        if sequence >= self.planned {
+            // It carries this run's name and was never sent.
+            self.corrupted += 1;
+            return;
+        }
+        let found = &mut self.found[sequence as usize];
+        let same_id = found.id.is_none() || shown.id.is_none() || found.id == shown.id;
+        let same_payload = shown.payload.is_some_and(|payload| payload.get().as_bytes() == self.payloads.payload(sequence));
+        self.corrupted += u64::from(!(same_id && same_payload));
+        self.unacknowledged += u64::from(!found.expected && found.copies == 0);
+        if found.copies == 0 {
+            found.persisted_unix_ns = shown.persisted_at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
+        }
+        found.copies += 1;
+    }
+
+    /// Acknowledged events of which no copy has been found.
+    pub fn missing(&self) -> u64 {
+        self.acknowledged.len() as u64 - self.persisted()
+    }
+
+    fn persisted(&self) -> u64 {
+        self.found.iter().filter(|found| found.expected && found.copies > 0).count() as u64
+    }
+
+    /// The ledger. `complete`: the store was read to its end, so what is missing is lost; else it is unverified.
+    pub fn finish(&self, repeats_accepted: u64, complete: bool, drained_after: Duration, same_clock: bool) -> Ledger {
+        let missing = self.missing();
+        let copies_surplus: u64 = self.found.iter().map(|found| u64::from(found.copies.saturating_sub(1))).sum();
+        let lost = self.found.iter().enumerate().filter(|(_, found)| found.expected && found.copies == 0 && complete);
+        Ledger {
+            acknowledged: self.acknowledged.len() as u64,
+            persisted: self.persisted(),
+            delivered: None,
+            lost: if complete { missing } else { 0 },
+            duplicated: copies_surplus + repeats_accepted,
+            corrupted: self.corrupted,
+            unverified: if complete { 0 } else { missing },
+            unacknowledged: self.unacknowledged,
+            source: "inbox".to_owned(),
+            drained_after_ms: drained_after.as_millis() as u64,
+            time_to_durable: if same_clock { self.time_to_durable() } else { None },
+            lost_examples: lost.take(LOST_EXAMPLES_MAX).map(|(sequence, _)| self.payloads.dedup_id(sequence as u64)).collect(),
+        }
+    }
+
+    fn time_to_durable(&self) -> Option<TimeToDurable> {
+        let mut histogram = TimeHistogram::new();
+        for found in self.found.iter().filter(|found| found.expected) {
+            if let Some(persisted_unix_ns) = found.persisted_unix_ns {
+                histogram.record(persisted_unix_ns.saturating_sub(self.clock.unix_ns(found.done_ns)));
+            }
+        }
+        (histogram.count() > 0).then(|| TimeToDurable {
+            times: histogram.times(0),
+            source: "persisted_at".to_owned(),
+            // RFC 3339 with microseconds.
+            resolution_ns: 1_000,
+        })
+    }
+}
+
+/// What a load left to be reconciled.
+#[derive(Debug)]
+pub struct Account<'a> {
+    /// Acknowledgements of first sendings.
+    pub acknowledged: &'a [Acknowledged],
+    /// Repeats acknowledged against the contract.
+    pub repeats_accepted: u64,
+    /// Sequence numbers used.
+    pub planned: u64,
+    /// The events.
+    pub payloads: &'a Payloads,
+    /// Keys of the organisations.
+    pub keys: &'a [String],
+    /// When the load ended.
+    pub load_end: Instant,
+    /// How long to wait for what is missing.
+    pub patience: Duration,
+}
+
+/// Reads the target's inboxes until every acknowledged event is found, or the patience is over.
+pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> (Ledger, Option<TargetError>) {
+    let mut deadline = account.load_end + account.patience;
+    let emptied_after = wait_until_nothing_is_pending(target, account.load_end, deadline).await;
+    if emptied_after.is_some() {
+        deadline = deadline.min(Instant::now() + PATIENCE_WHEN_EMPTY);
+    }
+    let mut pause = LOOK_PAUSE_MIN;
+    loop {
+        let last_look = Instant::now() >= deadline;
+        let mut found = Reconciliation::new(account.acknowledged, account.payloads, account.planned, clock);
+        let error = match timeout(INBOX_READING_MAX, read_inboxes(&mut found, target, account.keys)).await {
+            Ok(result) => result.err(),
+            Err(_) => Some(endless_inbox()),
+        };
+        if (error.is_none() && found.missing() == 0) || last_look {
+            let drained_after = emptied_after.unwrap_or_else(|| account.load_end.elapsed());
+            let ledger = found.finish(account.repeats_accepted, error.is_none(), drained_after, target.is_local());
+            return (ledger, error);
+        }
+        sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        pause = (pause * 2).min(LOOK_PAUSE_MAX);
+    }
+}
+
+/// Reading a large inbox costs the target time that it should spend on persisting: where it says how much is pending, that is asked
+/// first.
+async fn wait_until_nothing_is_pending(target: &Target, load_end: Instant, deadline: Instant) -> Option<Duration> {
+    loop {
+        let pending = target.metrics().await?.get("ingest_pending_events")?;
+        if pending == 0.0 {
+            return Some(load_end.elapsed());
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        sleep(LOOK_PAUSE_MIN).await;
+    }
+}
+
+fn endless_inbox() -> TargetError {
+    let reason = format!("its pages did not end within {} s", INBOX_READING_MAX.as_secs());
+    TargetError::Unexpected { call: "GET /api/inbox".to_owned(), reason }
+}
+
+async fn read_inboxes(found: &mut Reconciliation<'_>, target: &Target, keys: &[String]) -> Result<(), TargetError> {
+    for key in keys {
+        let mut cursor = None;
+        loop {
+            cursor = target.inbox_page(key, cursor.as_deref(), |event| found.enter(&event)).await?;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! What happened to every planned event: samples from the sending thread, added up on a thread of their own.
+//!
+//! The sending thread only fills a buffer; histograms, the compression of finished seconds and the quantiles for the progress line
+//! would each delay the next send. Times are nanoseconds of the run's [`Clock`](crate::clock::Clock).
+//!
+//! Memory: histograms of a fixed size, those of at most `request timeout + 2 s` open seconds, and 40 bytes an acknowledged event for
+//! the ledger.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use reports::histogram::TimeHistogram;
+use reports::model::{ErrorCount, Interval, Outcomes, Repeats};
+use uuid::Uuid;
+
+const INTERVAL_NS: u64 = 1_000_000_000;
+/// Samples are handed over this many at a time, or as old as this: 50 ms of delay in a progress line is nothing, and a wake-up of the
+/// recording thread per request would cost the sending thread a system call.
+const BUFFER_SAMPLES: usize = 1_024;
+const BUFFER_AGE_NS: u64 = 50_000_000;
+
+/// What became of one planned event.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its number within the run.
+    pub sequence: u64,
+    /// When it was due.
+    pub intended_ns: u64,
+    /// When a connection could have taken it: `intended_ns`, or later if all were busy.
+    pub sendable_ns: u64,
+    /// When its first byte was written; `None`: never.
+    pub sent_ns: Option<u64>,
+    /// When its last answer byte was read, or when it was given up.
+    pub done_ns: u64,
+    /// A deliberate repeat of an acknowledged event.
+    pub repeat: bool,
+    /// What came back.
+    pub outcome: SampleOutcome,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SampleOutcome {
+    /// 2xx, with the id the answer gave when that is a UUID.
+    Accepted { status: u16, id: Option<Uuid> },
+    /// 4xx.
+    Rejected { status: u16 },
+    /// Another status.
+    FailedStatus { status: u16 },
+    /// No whole answer, for this reason.
+    Failed { error: &'static str },
+    /// No whole answer in time.
+    TimedOut,
+    /// Never left.
+    NotSent,
+}
+
+/// An acknowledged event, for the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Its number within the run.
+    pub sequence: u64,
+    /// The id in the acknowledgement, when that was a UUID.
+    pub id: Option<Uuid>,
+    /// When the acknowledgement was read.
+    pub done_ns: u64,
+}
+
+/// Everything recorded about one load.
+#[derive(Debug)]
+pub struct Recording {
+    /// Outcomes of the steady phase.
+    pub outcomes: Outcomes,
+    /// Deliberate repeats of the steady phase.
+    pub repeats: Repeats,
+    /// Statuses of the steady phase.
+    pub statuses: BTreeMap<String, u64>,
+    /// Errors of the steady phase, most frequent first.
+    pub errors: Vec<ErrorCount>,
+    /// Accepted, timed out and not sent.
+    pub response_time: TimeHistogram,
+    /// Accepted and timed out.
+    pub service_time: TimeHistogram,
+    /// Everything that was sent.
+    pub send_delay: TimeHistogram,
+    /// Everything that had to wait for a connection.
+    pub connection_wait: TimeHistogram,
+    /// Rejected and failed.
+    pub refused_time: TimeHistogram,
+    /// The steady phase by the second.
+    pub intervals: Vec<Interval>,
+    /// Last done − begin of the steady phase.
+    pub last_done_ns: u64,
+    /// Every acknowledgement of a first sending, warm-up included.
+    pub acknowledged: Vec<Acknowledged>,
+    /// Repeats that were acknowledged although they must not be, warm-up included.
+    pub repeats_accepted: u64,
+    /// Durability that the acknowledgements claim, if they do.
+    pub outcomes_warmup: Outcomes,
+}
+
+/// The running numbers for a progress line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// Outcomes so far, all phases.
+    pub outcomes: Outcomes,
+    /// 0.5 quantile of the steady response time so far.
+    pub response_time_ns_p50: u64,
+    /// 0.99 quantile of it.
+    pub response_time_ns_p99: u64,
+}
+
+/// Adds samples up. Pure; see [`spawn`] for the thread.
+#[derive(Debug)]
+pub struct Recorder {
+    steady_begin_ns: u64,
+    steady_length_ns: u64,
+    /// A second is finished when no sample of it can come any more.
+    open_for_ns: u64,
+    open: VecDeque<OpenInterval>,
+    errors: HashMap<String, u64>,
+    recording: Recording,
+}
+
+#[derive(Debug)]
+struct OpenInterval {
+    offset_ns: u64,
+    planned: u64,
+    outcomes: Outcomes,
+    response_time: TimeHistogram,
+    response_time_censored: u64,
+    send_delay: TimeHistogram,
+}
+
+impl Recorder {
+    /// For a load whose steady phase begins at `steady_begin_ns` and whose requests are given up after `request_timeout_ns`.
+    pub fn new(steady_begin_ns: u64, steady_length_ns: u64, request_timeout_ns: u64) -> Self {
+        Self {
+            steady_begin_ns,
+            steady_length_ns,
+            // Waiting for a connection and waiting for the answer may each take a timeout.
+            open_for_ns: 2 * request_timeout_ns + INTERVAL_NS,
+            open: VecDeque::new(),
+            errors: HashMap::new(),
+            recording: Recording {
+                outcomes: Outcomes::default(),
+                repeats: Repeats::default(),
+                statuses: BTreeMap::new(),
+                errors: Vec::new(),
+                response_time: TimeHistogram::new(),
+                service_time: TimeHistogram::new(),
+                send_delay: TimeHistogram::new(),
+                connection_wait: TimeHistogram::new(),
+                refused_time: TimeHistogram::new(),
+                intervals: Vec::new(),
+                last_done_ns: 0,
+                acknowledged: Vec::new(),
+                repeats_accepted: 0,
+                outcomes_warmup: Outcomes::default(),
+            },
+        }
+    }
+
+    /// Adds one sample.
+    pub fn record(&mut self, sample: &Sample) {
+        self.enter_in_ledger(sample);
+        let Some(offset_ns) = sample.intended_ns.checked_sub(self.steady_begin_ns) else {
+            count(&mut self.recording.outcomes_warmup, &sample.outcome);
+            return;
+        };
+        count(&mut self.recording.outcomes, &sample.outcome);
+        self.count_details(sample);
+        self.record_times(sample);
+        self.record_interval(sample, offset_ns);
+        self.recording.last_done_ns = self.recording.last_done_ns.max(sample.done_ns - self.steady_begin_ns);
+    }
+
+    fn enter_in_ledger(&mut self, sample: &Sample) {
+        if let SampleOutcome::Accepted { id, .. } = sample.outcome {
+            if sample.repeat {
+                self.recording.repeats_accepted += 1;
+            } else {
+                let entry = Acknowledged { sequence: sample.sequence, id, done_ns: sample.done_ns };
+                self.recording.acknowledged.push(entry);
+            }
+        }
+    }
+
+    fn count_details(&mut self, sample: &Sample) {
+        let (status, error) = match &sample.outcome {
+            SampleOutcome::Accepted { status, .. } => (Some(*status), None),
+            SampleOutcome::Rejected { status } | SampleOutcome::FailedStatus { status } => {
+                let expected = sample.repeat && *status == 409;
+                (Some(*status), (!expected).then(|| format!("HTTP {status}")))
+            }
+            SampleOutcome::Failed { error } => (None, Some((*error).to_owned())),
+            SampleOutcome::TimedOut => (None, Some("no whole answer within the request timeout".to_owned())),
+            SampleOutcome::NotSent => (None, Some("never sent: no connection came free".to_owned())),
+        };
+        if let Some(status) = status {
+            *self.recording.statuses.entry(status.to_string()).or_default() += 1;
+        }
+        if let Some(error) = error {
+            *self.errors.entry(error).or_default() += 1;
+        }
+        if sample.repeat {
+            let repeats = &mut self.recording.repeats;
+            repeats.sent += u64::from(sample.sent_ns.is_some());
+            repeats.refused += u64::from(status == Some(409));
+            repeats.accepted += u64::from(matches!(sample.outcome, SampleOutcome::Accepted { .. }));
+        }
+    }
+
+    fn record_times(&mut self, sample: &Sample) {
+        let response_ns = sample.done_ns.saturating_sub(sample.intended_ns);
+        let recording = &mut self.recording;
+        match sample.outcome {
+            SampleOutcome::Accepted { .. } | SampleOutcome::TimedOut => {
+                recording.response_time.record(response_ns);
+                let sent_ns = sample.sent_ns.unwrap_or(sample.sendable_ns);
+                recording.service_time.record(sample.done_ns.saturating_sub(sent_ns));
+            }
+            SampleOutcome::NotSent => recording.response_time.record(response_ns),
+            _ => recording.refused_time.record(response_ns),
+        }
+        if let Some(sent_ns) = sample.sent_ns {
+            recording.send_delay.record(sent_ns.saturating_sub(sample.sendable_ns));
+        }
+        if sample.sendable_ns > sample.intended_ns {
+            recording.connection_wait.record(sample.sendable_ns - sample.intended_ns);
+        }
+    }
+
+    fn record_interval(&mut self, sample: &Sample, offset_ns: u64) {
+        let begin_ns = offset_ns - offset_ns % INTERVAL_NS;
+        while self.open.back().is_none_or(|newest| newest.offset_ns < begin_ns) {
+            let offset_ns = self.open.back().map_or_else(
+                || self.recording.intervals.last().map_or(0, |last| last.offset_ms * 1_000_000 + INTERVAL_NS),
+                |newest| newest.offset_ns + INTERVAL_NS,
+            );
+            self.open.push_back(OpenInterval::new(offset_ns));
+            self.finish_intervals(begin_ns.saturating_sub(self.open_for_ns));
+        }
+        let oldest_ns = self.open[0].offset_ns;
+        let index = (begin_ns.saturating_sub(oldest_ns) / INTERVAL_NS) as usize;
+        self.open[index].record(sample);
+    }
+
+    /// Compresses and drops the histograms of seconds that began before `before_ns`.
+    fn finish_intervals(&mut self, before_ns: u64) {
+        while self.open.len() > 1 && self.open[0].offset_ns < before_ns {
+            let interval = self.open.pop_front().expect("there is more than one");
+            self.recording.intervals.push(interval.finish(self.steady_length_ns));
+        }
+    }
+
+    /// The running numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        let (steady, warmup) = (self.recording.outcomes, self.recording.outcomes_warmup);
+        Snapshot {
+            outcomes: Outcomes {
+                accepted: steady.accepted + warmup.accepted,
+                rejected: steady.rejected + warmup.rejected,
+                failed: steady.failed + warmup.failed,
+                timed_out: steady.timed_out + warmup.timed_out,
+                not_sent: steady.not_sent + warmup.not_sent,
+            },
+            response_time_ns_p50: self.recording.response_time.quantile(0.5),
+            response_time_ns_p99: self.recording.response_time.quantile(0.99),
+        }
+    }
+
+    /// Everything recorded.
+    pub fn finish(mut self) -> Recording {
+        for interval in self.open {
+            self.recording.intervals.push(interval.finish(self.steady_length_ns));
+        }
+        let mut errors: Vec<_> = self.errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect();
+        errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.kind.cmp(&b.kind)));
+        self.recording.errors = errors;
+        self.recording
+    }
+}
+
+impl OpenInterval {
+    fn new(offset_ns: u64) -> Self {
+        Self {
+            offset_ns,
+            planned: 0,
+            outcomes: Outcomes::default(),
+            response_time: TimeHistogram::new(),
+            response_time_censored: 0,
+            send_delay: TimeHistogram::new(),
+        }
+    }
+
+    fn record(&mut self, sample: &Sample) {
+        self.planned += 1;
+        count(&mut self.outcomes, &sample.outcome);
+        let response_ns = sample.done_ns.saturating_sub(sample.intended_ns);
+        match sample.outcome {
+            SampleOutcome::Accepted { .. } => self.response_time.record(response_ns),
+            SampleOutcome::TimedOut | SampleOutcome::NotSent => {
+                self.response_time.record(response_ns);
+                self.response_time_censored += 1;
+            }
+            _ => {}
+        }
+        if let Some(sent_ns) = sample.sent_ns {
+            self.send_delay.record(sent_ns.saturating_sub(sample.sendable_ns));
+        }
+    }
+
+    fn finish(self, steady_length_ns: u64) -> Interval {
+        Interval {
+            offset_ms: self.offset_ns / 1_000_000,
+            length_ms: INTERVAL_NS.min(steady_length_ns.saturating_sub(self.offset_ns)) / 1_000_000,
+            planned: self.planned,
+            outcomes: self.outcomes,
+            response_time: self.response_time.times(self.response_time_censored),
+            send_delay_p99_ns: self.send_delay.quantile(0.99),
+        }
+    }
+}
+
+fn count(outcomes: &mut Outcomes, outcome: &SampleOutcome) {
+    let counter = match outcome {
+        SampleOutcome::Accepted { .. } => &mut outcomes.accepted,
+        SampleOutcome::Rejected { .. } => &mut outcomes.rejected,
+        SampleOutcome::FailedStatus { .. } | SampleOutcome::Failed { .. } => &mut outcomes.failed,
+        SampleOutcome::TimedOut => &mut outcomes.timed_out,
+        SampleOutcome::NotSent => &mut outcomes.not_sent,
+    };
+    *counter += 1;
+}
+
+/// The sending thread's end.
+#[derive(Debug)]
+pub struct Samples {
+    buffer: Vec<Sample>,
+    handed_over_ns: u64,
+    channel: Sender<Vec<Sample>>,
+}
+
+impl Samples {
+    /// Adds a sample; now and then hands a bufferful over.
+    pub fn push(&mut self, sample: Sample) {
+        let now_ns = sample.done_ns;
+        self.buffer.push(sample);
+        if self.buffer.len() == BUFFER_SAMPLES || now_ns > self.handed_over_ns + BUFFER_AGE_NS {
+            self.handed_over_ns = now_ns;
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER_SAMPLES));
+        // The other end only goes away when its thread has panicked, which joining it will tell.
+        let _ = self.channel.send(full);
+    }
+}
+
+impl Drop for Samples {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+/// Starts the recording thread. It ends, with the recording, when the [`Samples`] are dropped; `snapshot` is kept up to date.
+pub fn spawn(recorder: Recorder, snapshot: Arc<Mutex<Snapshot>>) -> std::io::Result<(Samples, JoinHandle<Recording>)> {
+    let (channel, receiver) = channel();
+    let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || record_all(recorder, &receiver, &snapshot))?;
+    Ok((Samples { buffer: Vec::with_capacity(BUFFER_SAMPLES), handed_over_ns: 0, channel }, thread))
+}
+
+fn record_all(mut recorder: Recorder, receiver: &Receiver<Vec<Sample>>, snapshot: &Mutex<Snapshot>) -> Recording {
+    const SNAPSHOT_EVERY_NS: u64 = 250_000_000;
+    let mut snapshot_ns = 0;
+    for samples in receiver {
+        for sample in &samples {
+            recorder.record(sample);
+        }
+        let newest_ns = samples.last().map_or(0, |sample| sample.done_ns);
+        if newest_ns > snapshot_ns + SNAPSHOT_EVERY_NS {
+            snapshot_ns = newest_ns;
+            *snapshot.lock().unwrap_or_else(PoisonError::into_inner) = recorder.snapshot();
+        }
+    }
+    *snapshot.lock().unwrap_or_else(PoisonError::into_inner) = recorder.snapshot();
+    recorder.finish()
+}

@@ -1,0 +1,259 @@
+//! One load from first to last event (warm-up and steady phase without a break), and what is watched meanwhile.
+//!
+//! The sending thread and the recording thread do the work; this task looks at the target twice a second and takes the usage of
+//! processor and memory at the edges of the steady phase.
+
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use reports::histogram::TimeHistogram;
+use reports::model::{self, BacklogSample, Outcomes, Plan, Repeats, Resources, Times};
+use tokio::sync::oneshot;
+use tokio::time::{interval, sleep};
+
+use crate::clock::Clock;
+use crate::observe::postgres::FreshDatabase;
+use crate::observe::process::{ProcessUsage, cpu_s_of_all};
+use crate::payload::Payloads;
+use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
+use crate::schedule::Schedule;
+use crate::send::{Destination, Load, Sent};
+use crate::target::Target;
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What to load, and what to watch.
+#[derive(Debug)]
+pub struct Steady<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The run's clock.
+    pub clock: Clock,
+    /// Target for control calls.
+    pub target: &'a Target,
+    /// Where the events go.
+    pub destination: Destination,
+    /// The events.
+    pub payloads: Payloads,
+    /// Seed of this repetition.
+    pub seed: u64,
+    /// Set from outside to end early.
+    pub stop: &'a Arc<AtomicBool>,
+    /// Kept up to date for the progress line.
+    pub snapshot: Arc<Mutex<Snapshot>>,
+    /// Process of the server, when it is ours.
+    pub server_pid: Option<u32>,
+    /// Database of the server, when it is ours.
+    pub database: Option<&'a mut FreshDatabase>,
+}
+
+/// What a load gave.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the result.
+    pub load: model::Load,
+    /// For the result.
+    pub resources: Resources,
+    /// What the acknowledgements claim.
+    pub durability: Option<String>,
+    /// For the ledger.
+    pub acknowledged: Vec<Acknowledged>,
+    /// For the ledger.
+    pub repeats_accepted: u64,
+    /// Sequence numbers used.
+    pub planned: u64,
+}
+
+/// The load could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum SteadyError {
+    /// No connection at all, or none as many as the plan says.
+    #[error("cannot open {connections} connections to {url}: {source}")]
+    Connect {
+        /// How many.
+        connections: u32,
+        /// Whereto.
+        url: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread of the generator ended in a panic: a defect of this program.
+    #[error("the {0} thread of the load generator panicked; please report this")]
+    Panicked(&'static str),
+}
+
+type SendingThread = JoinHandle<io::Result<Sent>>;
+type RecordingThread = JoinHandle<Recording>;
+
+impl Steady<'_> {
+    /// Carries it out.
+    pub async fn run(mut self) -> Result<Loaded, SteadyError> {
+        let (begun, begin) = oneshot::channel();
+        let thread = self.start_sending(begun).map_err(|source| self.no_connection(source))?;
+        let Ok((begin_ns, recording)) = begin.await else {
+            let error = join(thread, "sending").await?.err().unwrap_or_else(|| io::ErrorKind::Other.into());
+            return Err(self.no_connection(error));
+        };
+        let steady_begin_ns = begin_ns + self.plan.warmup_ms * 1_000_000;
+        sleep(Duration::from_nanos(steady_begin_ns.saturating_sub(self.clock.now_ns()))).await;
+        let database_pids = match &mut self.database {
+            Some(database) => database.process_ids().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let before = self.usage(&database_pids).await;
+        let backlog = self.watch_backlog(steady_begin_ns, &thread).await;
+        let after = self.usage(&database_pids).await;
+        let sent = join(thread, "sending").await?.map_err(|source| self.no_connection(source))?;
+        let recording: Recording = join(recording, "recording").await?;
+        let resources = resources(&before, &after, &sent);
+        Ok(self.loaded(recording, sent, backlog, resources))
+    }
+
+    fn start_sending(&self, begun: oneshot::Sender<(u64, RecordingThread)>) -> io::Result<SendingThread> {
+        let plan = self.plan;
+        let (warmup_ns, steady_ns) = (plan.warmup_ms * 1_000_000, plan.duration_ms * 1_000_000);
+        let timeout_ns = plan.request_timeout_ms * 1_000_000;
+        let load = Load {
+            clock: self.clock,
+            schedule: Schedule::new(plan.arrivals, plan.rate_per_s, warmup_ns + steady_ns, self.seed),
+            payloads: self.payloads.clone(),
+            destination: self.destination.clone(),
+            connections: plan.connections as usize,
+            request_timeout: Duration::from_millis(plan.request_timeout_ms),
+            duplicates_share: plan.duplicates_share,
+            seed: self.seed,
+            stop: Arc::clone(self.stop),
+        };
+        let snapshot = Arc::clone(&self.snapshot);
+        std::thread::Builder::new().name("sender".into()).spawn(move || {
+            load.run(|begin_ns| {
+                let recorder = Recorder::new(begin_ns + warmup_ns, steady_ns, timeout_ns);
+                let (samples, recording) = recorder::spawn(recorder, snapshot)?;
+                // The receiver is waiting; if it were gone, so would be the run.
+                let _ = begun.send((begin_ns, recording));
+                Ok(samples)
+            })
+        })
+    }
+
+    fn no_connection(&self, source: io::Error) -> SteadyError {
+        SteadyError::Connect { connections: self.plan.connections, url: self.target.url().to_owned(), source }
+    }
+
+    async fn watch_backlog(&self, steady_begin_ns: u64, thread: &SendingThread) -> Vec<BacklogSample> {
+        let mut backlog = Vec::new();
+        let mut ticks = interval(LOOK_EVERY);
+        while !thread.is_finished() {
+            ticks.tick().await;
+            let offset_ms = self.clock.now_ns().saturating_sub(steady_begin_ns) / 1_000_000;
+            let pending = self.target.metrics().await.and_then(|scrape| scrape.get("ingest_pending_events"));
+            if let Some(pending) = pending {
+                backlog.push(BacklogSample { offset_ms, pending_events: pending as u64 });
+            }
+        }
+        backlog
+    }
+
+    async fn usage(&self, database_pids: &[u32]) -> Usage {
+        let server = match self.server_pid {
+            Some(pid) => ProcessUsage::of(pid),
+            None => self.target.metrics().await.map_or_else(ProcessUsage::default, |scrape| ProcessUsage {
+                cpu_s: scrape.get("process_cpu_seconds_total"),
+                rss_peak_bytes: scrape.get("process_resident_memory_bytes").map(|bytes| bytes as u64),
+            }),
+        };
+        let database_cpu_s = (!database_pids.is_empty()).then(|| cpu_s_of_all(database_pids));
+        Usage { server, generator: ProcessUsage::own(), database_cpu_s }
+    }
+
+    fn loaded(&self, recording: Recording, sent: Sent, backlog: Vec<BacklogSample>, resources: Resources) -> Loaded {
+        let plan = self.plan;
+        let outcomes = recording.outcomes;
+        let (seconds, planned) = (plan.duration_ms as f64 / 1e3, outcomes.total());
+        // A backlog of answers that come after the end does not count as if it had come within the phase.
+        let until_last_answer_s = (recording.last_done_ns as f64 / 1e9).max(seconds);
+        let censored = outcomes.timed_out + outcomes.not_sent;
+        let load = model::Load {
+            seconds,
+            offered_per_s: planned as f64 / seconds,
+            achieved_per_s: outcomes.accepted as f64 / until_last_answer_s,
+            planned,
+            outcomes,
+            repeats: recording.repeats,
+            statuses: recording.statuses,
+            errors: recording.errors,
+            response_time: recording.response_time.times(censored),
+            service_time: recording.service_time.times(outcomes.timed_out),
+            send_delay: recording.send_delay.times(0),
+            connection_wait: recording.connection_wait.times(0),
+            refused_time: recording.refused_time.times(0),
+            connections: plan.connections,
+            reconnects: sent.reconnects,
+            connect_time: sent.connect_time.times(0),
+            intervals: recording.intervals,
+            backlog,
+        };
+        Loaded {
+            load,
+            resources,
+            durability: sent.durability,
+            acknowledged: recording.acknowledged,
+            repeats_accepted: recording.repeats_accepted,
+            planned: sent.planned,
+        }
+    }
+}
+
+/// The load of a result that has none.
+pub fn empty_load(plan: &Plan) -> model::Load {
+    let none = || -> Times { TimeHistogram::new().times(0) };
+    model::Load {
+        seconds: plan.duration_ms as f64 / 1e3,
+        offered_per_s: 0.0,
+        achieved_per_s: 0.0,
+        planned: 0,
+        outcomes: Outcomes::default(),
+        repeats: Repeats::default(),
+        statuses: std::collections::BTreeMap::new(),
+        errors: Vec::new(),
+        response_time: none(),
+        service_time: none(),
+        send_delay: none(),
+        connection_wait: none(),
+        refused_time: none(),
+        connections: plan.connections,
+        reconnects: 0,
+        connect_time: none(),
+        intervals: Vec::new(),
+        backlog: Vec::new(),
+    }
+}
+
+#[derive(Debug)]
+struct Usage {
+    server: ProcessUsage,
+    generator: ProcessUsage,
+    database_cpu_s: Option<f64>,
+}
+
+fn resources(before: &Usage, after: &Usage, sent: &Sent) -> Resources {
+    let grown = |then: Option<f64>, now: Option<f64>| Some((now? - then?).max(0.0));
+    Resources {
+        server_cpu_s: grown(before.server.cpu_s, after.server.cpu_s),
+        database_cpu_s: grown(before.database_cpu_s, after.database_cpu_s),
+        server_rss_peak_bytes: after.server.rss_peak_bytes.max(before.server.rss_peak_bytes),
+        generator_cpu_s: grown(before.generator.cpu_s, after.generator.cpu_s),
+        generator_rss_peak_bytes: after.generator.rss_peak_bytes,
+        generator_switches_involuntary: sent.thread.switches_involuntary,
+        generator_run_queue_delay_ns: sent.thread.run_queue_delay_ns,
+    }
+}
+
+/// Joins a thread that may still have to work, without blocking this task's thread.
+async fn join<T: Send + 'static>(thread: JoinHandle<T>, name: &'static str) -> Result<T, SteadyError> {
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    joined.map_err(|_| SteadyError::Panicked(name))?.map_err(|_| SteadyError::Panicked(name))
+}
