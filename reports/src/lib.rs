@@ -1,6 +1,9 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 
+pub mod caveat;
 pub mod format;
 pub mod histogram;
 pub mod model;
+pub mod objective;
 pub mod stats;
+pub mod verdict;
