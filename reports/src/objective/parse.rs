@@ -136,16 +136,16 @@ fn unknown_metric(at: &Place<'_>, name: &str, operator: &str) -> ParseError {
     let all = names();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let group = name.split('.').next().unwrap_or(name);
-    let alike: Vec<&str> = all.iter().copied().filter(|n| n.split('.').next() == Some(group)).collect();
-    let help = match (nearest(name, &all), alike.is_empty()) {
-        (Some(guess), _) => format!("did you mean {guess}?"),
-        (None, false) => format!("{group} has {}", alike.join(", ")),
-        (None, true) => {
-            let mut groups: Vec<&str> = all.iter().map(|n| n.split('.').next().unwrap_or(n)).collect();
-            groups.dedup();
-            format!("metrics begin with {}", groups.join(", "))
-        }
-    };
+    let members: Vec<&str> =
+        all.iter().filter_map(|n| n.split_once('.').filter(|(g, _)| *g == group)).map(|(_, m)| m).collect();
+    let mut help = nearest(name, &all).map(|guess| format!("did you mean {guess}? ")).unwrap_or_default();
+    if members.is_empty() {
+        let mut groups: Vec<&str> = all.iter().map(|n| n.split('.').next().unwrap_or(n)).collect();
+        groups.dedup();
+        help += &format!("metrics begin with {}", groups.join(", "));
+    } else {
+        help += &format!("{group} has {}", members.join(", "));
+    }
     at.error(name, format!("no metric is called {name:?}"), help)
 }
 
