@@ -50,7 +50,7 @@ pub fn count(n: u64) -> String {
     let text = n.to_string();
     let mut grouped = String::new();
     for (i, digit) in text.chars().enumerate() {
-        if i > 0 && (text.len() - i) % 3 == 0 {
+        if i > 0 && (text.len() - i).is_multiple_of(3) {
             grouped.push(THIN);
         }
         grouped.push(digit);

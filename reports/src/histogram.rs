@@ -186,6 +186,21 @@ impl Times {
         histogram.overflowed = self.overflowed;
         Ok(histogram)
     }
+
+    /// Quantile `q` (0..=1), ns: from the summary when it is one of those kept there, else from the histogram, else 0.
+    pub fn quantile_ns(&self, q: f64) -> f64 {
+        let kept = [
+            (0.5, self.p50_ns),
+            (0.9, self.p90_ns),
+            (0.99, self.p99_ns),
+            (0.999, self.p999_ns),
+            (0.9999, self.p9999_ns),
+        ];
+        match kept.iter().find(|(known, _)| *known == q) {
+            Some((_, ns)) => *ns as f64,
+            None => self.histogram().map_or(0, |h| h.quantile(q)) as f64,
+        }
+    }
 }
 
 /// Why a text is no histogram.

@@ -304,6 +304,14 @@ pub struct TargetResult {
     pub resources: Resources,
 }
 
+impl TargetResult {
+    /// `cpu_s` seconds of CPU spread over the accepted events of the steady phase, ns per event.
+    pub fn cpu_ns_per_event(&self, cpu_s: Option<f64>) -> Option<f64> {
+        let accepted = self.load.outcomes.accepted;
+        cpu_s.filter(|_| accepted > 0).map(|s| s * 1e9 / accepted as f64)
+    }
+}
+
 /// The steady phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
@@ -344,6 +352,28 @@ pub struct Load {
     pub intervals: Vec<Interval>,
     /// What the target said was pending, over time; empty when it does not say.
     pub backlog: Vec<BacklogSample>,
+}
+
+impl Load {
+    /// Achieved over offered rate, leaving out of the offered one the deliberate repeats that were rightly refused; `None` when
+    /// nothing was offered (closed loop).
+    pub fn achieved_ratio(&self) -> Option<f64> {
+        let wanted = self.planned.saturating_sub(self.repeats.refused);
+        if self.planned == 0 || wanted == 0 || self.offered_per_s <= 0.0 {
+            return None;
+        }
+        Some(self.achieved_per_s / (self.offered_per_s * wanted as f64 / self.planned as f64))
+    }
+
+    /// Planned events that were not accepted and should have been: deliberate repeats that were refused are left out.
+    pub fn not_accepted(&self) -> u64 {
+        self.planned.saturating_sub(self.outcomes.accepted).saturating_sub(self.repeats.refused)
+    }
+
+    /// Largest number of pending events the target spoke of; `None` when it said nothing.
+    pub fn backlog_peak(&self) -> Option<u64> {
+        self.backlog.iter().map(|s| s.pending_events).max()
+    }
 }
 
 /// What became of the planned events; the sum is `planned`.
@@ -388,8 +418,9 @@ pub struct ErrorCount {
     pub count: u64,
 }
 
-/// A distribution of times.
+/// A distribution of times. Other implementations may leave out what they do not have.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Times {
     /// Samples.
     pub count: u64,
@@ -564,4 +595,35 @@ pub struct Resources {
     pub generator_switches_involuntary: Option<u64>,
     /// Time the sending thread was runnable and not running, ns.
     pub generator_run_queue_delay_ns: Option<u64>,
+}
+
+impl CaveatKind {
+    /// In words, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeadTarget => "dead target",
+            Self::NothingAccepted => "nothing accepted",
+            Self::Interrupted => "interrupted",
+            Self::GeneratorSaturated => "generator saturated",
+            Self::SendDelayLarge => "send delay large",
+            Self::RateNotReached => "rate not reached",
+            Self::EventsNotSent => "events not sent",
+            Self::Timeouts => "timeouts",
+            Self::Errors => "errors",
+            Self::Reconnects => "reconnects",
+            Self::ConnectionsExhausted => "connections exhausted",
+            Self::TooFewSamples => "too few samples",
+            Self::DelayedAcknowledgements => "delayed acknowledgements",
+            Self::MachineStalls => "machine stalls",
+            Self::ArrivalsNotAsAsked => "arrivals not as asked",
+            Self::LedgerLeftOut => "ledger left out",
+            Self::LedgerIncomplete => "ledger incomplete",
+            Self::PersistedWithoutAcknowledgement => "persisted without acknowledgement",
+            Self::SqlCountUnavailable => "SQL count unavailable",
+            Self::DebugBuild => "debug build",
+            Self::ClosedLoop => "closed loop",
+            Self::SingleRepetition => "single repetition",
+            Self::BusyMachine => "busy machine",
+        }
+    }
 }

@@ -1,0 +1,460 @@
+//! Runs for tests, built without chance: no clock, no system randomness, and no floating-point function whose last digit
+//! depends on the machine. `UPDATE_GOLDEN=1 cargo test -p reports` writes them to `fixtures/`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::histogram::TimeHistogram;
+use crate::model::*;
+use crate::verdict;
+
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0..1.
+    fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Mean 0, deviation 1: the sum of twelve.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+    }
+}
+
+/// eˣ by squaring, the same on every machine.
+fn exp(x: f64) -> f64 {
+    (0..10).fold(1.0 + x / 1024.0, |v, _| v * v)
+}
+
+/// What a variant is like.
+#[derive(Clone, Copy)]
+pub struct Behaviour {
+    pub rate_per_s: u64,
+    pub seconds: u64,
+    /// Median service time, ns.
+    pub service_ns: f64,
+    /// Deviation of its logarithm.
+    pub spread: f64,
+    /// Share that takes much longer, and how many times as long.
+    pub tail: (f64, f64),
+    /// Share that is not answered at all.
+    pub timeouts: f64,
+    /// Median time to durable, ns; 0: it stores nothing.
+    pub durable_ns: f64,
+    /// Share of acknowledged events that are lost.
+    pub lost: f64,
+    /// Pending events at the worst second.
+    pub backlog: u64,
+}
+
+pub const CACHE_FIRST: Behaviour = Behaviour {
+    rate_per_s: 1000,
+    seconds: 12,
+    service_ns: 210_000.0,
+    spread: 0.22,
+    tail: (0.004, 4.0),
+    timeouts: 0.0,
+    durable_ns: 3_200_000.0,
+    lost: 0.0,
+    backlog: 14,
+};
+
+pub const NULL: Behaviour =
+    Behaviour { service_ns: 165_000.0, spread: 0.16, tail: (0.002, 3.0), durable_ns: 0.0, backlog: 0, ..CACHE_FIRST };
+
+pub const DB_FIRST: Behaviour = Behaviour {
+    service_ns: 1_350_000.0,
+    spread: 0.4,
+    tail: (0.01, 6.0),
+    durable_ns: 60_000.0,
+    backlog: 2,
+    ..CACHE_FIRST
+};
+
+const TIMEOUT_NS: u64 = 2_000_000_000;
+
+fn load(b: Behaviour, seed: u64) -> Load {
+    let mut rng = Rng(seed);
+    let mut all = [(); 4].map(|()| TimeHistogram::new());
+    let (mut intervals, mut outcomes) = (Vec::new(), Outcomes::default());
+    for second in 0..b.seconds {
+        let planned = (b.rate_per_s as i64 + (rng.normal() * 30.0) as i64).max(1) as u64;
+        let (mut own, mut delays, mut timed_out) = (TimeHistogram::new(), TimeHistogram::new(), 0);
+        // One second in which everything takes twice as long, as a checkpoint does.
+        let slow = if second == b.seconds * 2 / 3 { 2.0 } else { 1.0 };
+        for _ in 0..planned {
+            let delay = (400.0 * exp(rng.normal() * 0.9)) as u64;
+            let long = if rng.uniform() < b.tail.0 { 1.0 + rng.uniform() * b.tail.1 } else { 1.0 };
+            let mut service = (b.service_ns * slow * long * exp(rng.normal() * b.spread)) as u64;
+            if rng.uniform() < b.timeouts {
+                (timed_out, service) = (timed_out + 1, TIMEOUT_NS);
+            }
+            own.record(service + delay);
+            delays.record(delay);
+            all[1].record(service);
+            all[3].record(0);
+        }
+        all[0].merge(&own);
+        all[2].merge(&delays);
+        let own_outcomes = Outcomes { accepted: planned - timed_out, timed_out, ..Outcomes::default() };
+        outcomes.accepted += own_outcomes.accepted;
+        outcomes.timed_out += timed_out;
+        intervals.push(Interval {
+            offset_ms: second * 1000,
+            length_ms: 1000,
+            planned,
+            outcomes: own_outcomes,
+            response_time: own.times(timed_out),
+            send_delay_p99_ns: delays.quantile(0.99),
+        });
+    }
+    let mut connect = TimeHistogram::new();
+    (0..16).for_each(|i| connect.record(180_000 + i * 9_000));
+    let timeouts = outcomes.timed_out;
+    let planned = outcomes.total();
+    let seconds = b.seconds as f64;
+    Load {
+        seconds,
+        offered_per_s: planned as f64 / seconds,
+        achieved_per_s: outcomes.accepted as f64 / (seconds + 0.001),
+        planned,
+        outcomes,
+        repeats: Repeats::default(),
+        statuses: BTreeMap::from([("202".to_owned(), outcomes.accepted)]),
+        errors: if timeouts > 0 {
+            vec![ErrorCount { kind: "timed out".to_owned(), count: timeouts }]
+        } else {
+            Vec::new()
+        },
+        response_time: all[0].times(timeouts),
+        service_time: all[1].times(timeouts),
+        send_delay: all[2].times(0),
+        connection_wait: all[3].times(0),
+        refused_time: Times::default(),
+        connections: 16,
+        reconnects: 0,
+        connect_time: connect.times(0),
+        intervals,
+        backlog: backlog(b),
+    }
+}
+
+fn backlog(b: Behaviour) -> Vec<BacklogSample> {
+    if b.backlog == 0 {
+        return Vec::new();
+    }
+    let total_ms = b.seconds * 1000 + 2000;
+    let pending = |ms: u64| match ms.saturating_sub(b.seconds * 1000) {
+        0 => b.backlog * (1 + (ms / 250 * 7) % 5) / 5 * ms.min(2000) / 2000,
+        after => b.backlog * (2000 - after) / 4000,
+    };
+    (0..=total_ms / 250).map(|i| BacklogSample { offset_ms: i * 250, pending_events: pending(i * 250) }).collect()
+}
+
+fn ledger(b: Behaviour, load: &Load, seed: u64) -> Option<Ledger> {
+    if b.durable_ns == 0.0 {
+        return None;
+    }
+    let mut rng = Rng(seed ^ 0x1ed9e4);
+    let acknowledged = load.outcomes.accepted + 1000;
+    let lost = (acknowledged as f64 * b.lost) as u64;
+    let mut durable = TimeHistogram::new();
+    (0..acknowledged - lost).for_each(|_| durable.record((b.durable_ns * exp(rng.normal() * 0.5)) as u64));
+    Some(Ledger {
+        acknowledged,
+        persisted: acknowledged - lost,
+        delivered: None,
+        lost,
+        duplicated: 0,
+        corrupted: 0,
+        unverified: 0,
+        unacknowledged: load.outcomes.timed_out / 3,
+        source: "inbox".to_owned(),
+        drained_after_ms: 12,
+        time_to_durable: Some(TimeToDurable {
+            times: durable.times(0),
+            source: "persisted_at".to_owned(),
+            resolution_ns: 1_000_000,
+        }),
+        lost_examples: (0..lost.min(10)).map(|i| format!("01890a5d-ac96-774b-bcce-b302099a8{i:03}")).collect(),
+    })
+}
+
+/// The idle phase of a polling policy, as its schedule says.
+fn idle(policy: &str, seconds: u64) -> Idle {
+    let statements_per_poll = if policy == "fixed" { 2 } else { 1 };
+    let interval = |poll: u64| match policy {
+        "fixed" => 2_000,
+        _ if poll >= 10 => 30_000,
+        _ => (100_u64 << poll.min(5)).min(2_000),
+    };
+    let (mut at, mut polls, mut samples) = (0, 0, Vec::new());
+    samples.push(IdleSample { offset_ms: 0, poll_interval_ms: interval(0) as f64, polls: 0, sql_statements: 0 });
+    while at + interval(polls) <= seconds * 1000 {
+        at += interval(polls);
+        polls += 1;
+        samples.push(IdleSample {
+            offset_ms: at,
+            poll_interval_ms: interval(polls) as f64,
+            polls,
+            sql_statements: polls * statements_per_poll,
+        });
+    }
+    let deep = policy != "fixed" && polls >= 10;
+    let waits_for_poll = policy == "adaptive" && deep;
+    let statements = polls * statements_per_poll;
+    Idle {
+        seconds: seconds as f64,
+        sql_statements: Some(statements),
+        sql_statements_per_hour: Some(statements as f64 * 3600.0 / seconds as f64),
+        polls: Some(polls),
+        sql_statements_per_poll: Some(statements_per_poll as f64),
+        sql_statements_per_hour_deep_idle: deep.then_some(120.0),
+        deep_idle_after_s: deep.then_some(13.1),
+        poll_interval_ms_last: Some(interval(polls) as f64),
+        connections_unused_s_max: Some(interval(polls) as f64 / 1000.0 - 0.002),
+        source: "server metrics".to_owned(),
+        statements: vec![StatementCount {
+            statement: "SELECT id, payload FROM events WHERE status = ? ORDER BY inserted_at LIMIT ?".to_owned(),
+            calls: polls,
+        }],
+        samples,
+        first_event: Some(FirstEvent {
+            response_time_ns: 302_000,
+            time_to_durable_ns: Some(if waits_for_poll {
+                21_400_000_000
+            } else if policy == "fixed" {
+                1_240_000_000
+            } else {
+                3_900_000
+            }),
+            from_deep_idle: deep,
+        }),
+    }
+}
+
+fn variant(name: &str, mode: &str, polling: &str, role: Option<Role>) -> Variant {
+    Variant { name: name.to_owned(), url: None, mode: Some(mode.to_owned()), polling: Some(polling.to_owned()), role }
+}
+
+fn result(v: &Variant, repetition: u32, b: Behaviour, idle_seconds: u64) -> TargetResult {
+    let seed = v.name.bytes().fold(u64::from(repetition), |h, byte| h.wrapping_mul(31) + u64::from(byte));
+    let load = load(b, seed);
+    let events = load.outcomes.accepted as f64;
+    TargetResult {
+        target: v.name.clone(),
+        repetition,
+        url: v.url.clone().unwrap_or_else(|| "http://127.0.0.1:38211".to_owned()),
+        mode: v.mode.clone(),
+        durability: v.mode.as_deref().map(|m| if m == "db-first" { "database" } else { "memory" }.to_owned()),
+        database: (b.durable_ns > 0.0).then(|| "sqlite 3.50.4".to_owned()),
+        polling: v.polling.clone(),
+        server_version: Some("0.1.0".to_owned()),
+        failure: None,
+        ledger: ledger(b, &load, seed),
+        idle: (idle_seconds > 0 && b.durable_ns > 0.0)
+            .then(|| idle(v.polling.as_deref().unwrap_or("wake"), idle_seconds)),
+        load,
+        resources: Resources {
+            server_cpu_s: Some(events * b.service_ns * 0.12e-9),
+            database_cpu_s: None,
+            server_rss_peak_bytes: Some(19_000_000 + (b.service_ns * 11.0) as u64),
+            generator_cpu_s: Some(2.31),
+            generator_rss_peak_bytes: Some(24_100_000),
+            generator_switches_involuntary: Some(41),
+            generator_run_queue_delay_ns: Some(18_400_000),
+        },
+    }
+}
+
+fn run(
+    name: &str,
+    variants: Vec<Variant>,
+    repeat: u32,
+    behaviours: &[Behaviour],
+    idle_seconds: u64,
+    objectives: &[&str],
+) -> Run {
+    let results = (1..=repeat)
+        .flat_map(|n| variants.iter().zip(behaviours).map(move |(v, b)| result(v, n, *b, idle_seconds)))
+        .collect();
+    let first = behaviours[0];
+    let mut run = Run {
+        schema: SCHEMA.to_owned(),
+        run_id: format!("fixture-{name}"),
+        tool: Tool {
+            name: "millrace loadgen".to_owned(),
+            version: "0.1.0".to_owned(),
+            revision: "6152afa".to_owned(),
+            build_profile: "release".to_owned(),
+        },
+        command: ["loadgen", "run", "--plan", name, "--repeat", &repeat.to_string()].map(str::to_owned).to_vec(),
+        started_at: "2026-03-02T10:15:00Z".to_owned(),
+        seconds: 74.2,
+        interrupted: false,
+        plan: Plan {
+            name: name.to_owned(),
+            variants,
+            database: Some("sqlite".to_owned()),
+            arrivals: Arrivals::Poisson,
+            rate_per_s: first.rate_per_s as f64,
+            warmup_ms: 1_000,
+            duration_ms: first.seconds * 1000,
+            idle_ms: idle_seconds * 1000,
+            drain_timeout_ms: 10_000,
+            request_timeout_ms: TIMEOUT_NS / 1_000_000,
+            connections: 16,
+            payload_bytes: 256,
+            duplicates_share: 0.0,
+            organizations: 4,
+            seed: 42,
+            repeat,
+            objectives: objectives.iter().map(|o| (*o).to_owned()).collect(),
+            ledger: true,
+        },
+        environment: Environment {
+            os: "Debian GNU/Linux 13".to_owned(),
+            kernel: "6.12.48".to_owned(),
+            cpu_model: "AMD EPYC 7B13".to_owned(),
+            cores: 2,
+            memory_bytes: 8_326_750_208,
+            cpu_governor: None,
+            virtualization: Some("KVM".to_owned()),
+            same_host: true,
+            data_filesystem: Some("ext4".to_owned()),
+            pacing: "clock_nanosleep, then spinning for the last 80 µs".to_owned(),
+        },
+        verdict: Verdict { outcome: Outcome::Invalid, reasons: Vec::new(), exit_code: 5 },
+        objectives: Vec::new(),
+        caveats: Vec::new(),
+        results,
+    };
+    verdict::assess(&mut run);
+    run
+}
+
+/// Three modes, twice each, all well.
+pub fn three_modes() -> Run {
+    let variants = ["null", "cache-first", "db-first"].map(|mode| variant(mode, mode, "wake", None)).to_vec();
+    let objectives = [
+        "cache-first: response_time.p99 < 1ms",
+        "cache-first: response_time.p50 <= 1.5 x null",
+        "send_delay.p99 < 100us",
+        "ledger.lost == 0",
+        "load.failed == 0",
+        "achieved_ratio >= 99%",
+        "time_to_durable.p99 < 1s",
+        "idle.first_event_time_to_durable < 50ms",
+        "resources.server_rss_peak < 500MiB",
+    ];
+    run("default", variants, 2, &[NULL, CACHE_FIRST, DB_FIRST], 20, &objectives)
+}
+
+/// A server that acknowledges, times out now and then, and loses a tenth.
+pub fn lying_server() -> Run {
+    let mut lying = variant("elixir:4000", "", "", None);
+    (lying.url, lying.mode, lying.polling) = (Some("http://127.0.0.1:4000".to_owned()), None, None);
+    let behaviour =
+        Behaviour { timeouts: 0.012, lost: 0.1, seconds: 11, backlog: 9_400, durable_ns: 4e9, ..CACHE_FIRST };
+    run("lying-server", vec![lying], 1, &[behaviour], 0, &["response_time.p99 < 1ms", "ledger.lost == 0"])
+}
+
+/// Nobody listens.
+pub fn dead_target() -> Run {
+    let mut dead = variant("127.0.0.1:9", "", "", None);
+    (dead.url, dead.mode, dead.polling) = (Some("http://127.0.0.1:9".to_owned()), None, None);
+    let mut run =
+        run("dead-target", vec![dead], 1, &[Behaviour { seconds: 0, ..NULL }], 0, &["response_time.p99 < 1ms"]);
+    let result = &mut run.results[0];
+    result.failure = Some("connection refused".to_owned());
+    result.server_version = None;
+    result.resources = Resources::default();
+    result.load = Load {
+        seconds: 10.0,
+        offered_per_s: 1000.0,
+        planned: 10_000,
+        outcomes: Outcomes { not_sent: 10_000, ..Outcomes::default() },
+        errors: vec![ErrorCount { kind: "connection refused".to_owned(), count: 16 }],
+        achieved_per_s: 0.0,
+        connections: 0,
+        connect_time: Times::default(),
+        statuses: BTreeMap::new(),
+        ..result.load.clone()
+    };
+    run.caveats.clear();
+    verdict::assess(&mut run);
+    run
+}
+
+/// The old design against two new ones.
+pub fn before_after() -> Run {
+    let variants = vec![
+        variant("db-first/fixed", "db-first", "fixed", Some(Role::Old)),
+        variant("cache-first/adaptive", "cache-first", "adaptive", Some(Role::New)),
+        variant("cache-first/wake", "cache-first", "wake", Some(Role::New)),
+    ];
+    run("before-after", variants, 1, &[DB_FIRST, CACHE_FIRST, CACHE_FIRST], 60, &["ledger.lost == 0"])
+}
+
+/// A run small enough to keep its page in the repository.
+pub fn small() -> Run {
+    let variants = ["null", "cache-first"].map(|mode| variant(mode, mode, "wake", None)).to_vec();
+    let few = |b: Behaviour| Behaviour { rate_per_s: 400, seconds: 3, ..b };
+    run(
+        "small",
+        variants,
+        1,
+        &[few(NULL), few(CACHE_FIRST)],
+        15,
+        &["response_time.p90 < 1ms", "response_time.p99 < 1ms"],
+    )
+}
+
+/// All of them by file name.
+pub fn all() -> Vec<(&'static str, Run)> {
+    vec![
+        ("three-modes", three_modes()),
+        ("lying-server", lying_server()),
+        ("dead-target", dead_target()),
+        ("before-after", before_after()),
+        ("small", small()),
+    ]
+}
+
+/// A file of this crate's `fixtures` folder.
+pub fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// Compares `actual` with a committed file; `UPDATE_GOLDEN=1` writes it instead.
+pub fn assert_golden(path: &std::path::Path, actual: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, actual).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    if expected == actual {
+        return;
+    }
+    let differs = expected.lines().zip(actual.lines()).position(|(a, b)| a != b);
+    let line = differs.unwrap_or(expected.lines().count().min(actual.lines().count()));
+    let cut = |text: &str| text.lines().nth(line).unwrap_or("(nothing)").chars().take(300).collect::<String>();
+    panic!(
+        "{} differs in line {}; UPDATE_GOLDEN=1 accepts it\n  was: {}\n  is:  {}",
+        path.display(),
+        line + 1,
+        cut(&expected),
+        cut(actual)
+    );
+}

@@ -1,0 +1,331 @@
+//! What an objective can be about: names, units, and how each is read from one repetition.
+
+use std::fmt;
+
+use crate::format;
+use crate::model::{TargetResult, Times};
+use crate::stats;
+
+/// Kind of quantity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dimension {
+    Time,
+    Bytes,
+    PerSecond,
+    PerHour,
+    Events,
+    Ratio,
+}
+
+impl Dimension {
+    /// Name of its base unit, as `run.v1` writes it.
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            Self::Time => "ns",
+            Self::Bytes => "bytes",
+            Self::PerSecond => "per_s",
+            Self::PerHour => "per_hour",
+            Self::Events => "events",
+            Self::Ratio => "ratio",
+        }
+    }
+
+    /// What may stand behind a number, for messages.
+    pub(super) fn allowed_units(self) -> &'static str {
+        match self {
+            Self::Time => "a time needs one of ns, us, ms, s, min",
+            Self::Bytes => "a size needs one of B, KiB, MiB, GiB, kB, MB, GB",
+            Self::PerSecond => "a rate per second is a plain number or ends in /s",
+            Self::PerHour => "a rate per hour is a plain number or ends in /h",
+            Self::Events => "a count is a plain number",
+            Self::Ratio => "a ratio is a plain number or ends in %",
+        }
+    }
+
+    /// The name as it is kept, and how many base units it is; `None` when it does not fit.
+    pub(super) fn scale(self, unit: &str) -> Option<(&'static str, f64)> {
+        const UNITS: [(Dimension, &str, f64); 19] = [
+            (Dimension::Time, "ns", 1.0),
+            (Dimension::Time, "us", 1e3),
+            (Dimension::Time, "µs", 1e3),
+            (Dimension::Time, "μs", 1e3),
+            (Dimension::Time, "ms", 1e6),
+            (Dimension::Time, "s", 1e9),
+            (Dimension::Time, "min", 60e9),
+            (Dimension::Bytes, "B", 1.0),
+            (Dimension::Bytes, "KiB", 1024.0),
+            (Dimension::Bytes, "MiB", 1048576.0),
+            (Dimension::Bytes, "GiB", 1073741824.0),
+            (Dimension::Bytes, "kB", 1e3),
+            (Dimension::Bytes, "MB", 1e6),
+            (Dimension::Bytes, "GB", 1e9),
+            (Dimension::PerSecond, "/s", 1.0),
+            (Dimension::PerHour, "/h", 1.0),
+            (Dimension::Ratio, "%", 0.01),
+            (Dimension::PerSecond, "", 1.0),
+            (Dimension::PerHour, "", 1.0),
+        ];
+        if unit.is_empty() && matches!(self, Self::Events | Self::Ratio) {
+            return Some(("", 1.0));
+        }
+        UNITS
+            .iter()
+            .find(|(dimension, name, _)| *dimension == self && *name == unit)
+            .map(|&(_, name, scale)| (name, scale))
+    }
+}
+
+/// The interval in which the truth of one repetition lies.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reading {
+    /// As recorded; `None` when nothing was.
+    pub value: Option<f64>,
+    pub low: f64,
+    pub high: f64,
+    /// Why the interval is no point, or what the value is of.
+    pub note: Option<String>,
+}
+
+impl Reading {
+    fn exact(value: f64) -> Self {
+        Self { value: Some(value), low: value, high: value, note: None }
+    }
+
+    pub(super) fn missing(why: String) -> Self {
+        Self { value: None, low: 0.0, high: f64::INFINITY, note: Some(why) }
+    }
+
+    /// This one as a multiple of `other`, which is that of the variant `name`; both in `unit`.
+    pub(super) fn over(&self, other: &Self, name: &str, unit: &str) -> Self {
+        let (Some(own), Some(reference)) = (self.value, other.value) else {
+            let why = if self.value.is_none() {
+                self.note.clone()
+            } else {
+                other.note.as_ref().map(|n| format!("{name}: {n}"))
+            };
+            return Self::missing(why.unwrap_or_default());
+        };
+        if reference == 0.0 {
+            return Self::missing(format!("{name} measured 0, of which nothing is a multiple"));
+        }
+        let note =
+            [self.note.clone(), other.note.as_ref().map(|n| format!("{name}: {n}"))].into_iter().flatten().next();
+        Self {
+            value: Some(own / reference),
+            low: if other.high.is_finite() { self.low / other.high } else { 0.0 },
+            high: if other.low > 0.0 { self.high / other.low } else { f64::INFINITY },
+            note: note.or_else(|| {
+                Some(format!("{} against {}", format::in_unit(own, unit), format::in_unit(reference, unit)))
+            }),
+        }
+    }
+}
+
+/// A quantity that objectives can be about.
+#[derive(Clone, Copy)]
+pub struct Metric(Kind);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Time(&'static Distribution, &'static (&'static str, Statistic)),
+    Plain(&'static Plain),
+}
+
+struct Distribution {
+    name: &'static str,
+    read: fn(&TargetResult) -> Option<&Times>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Statistic {
+    Quantile(f64),
+    Min,
+    Mean,
+    Max,
+}
+
+struct Plain {
+    name: &'static str,
+    dimension: Dimension,
+    read: fn(&TargetResult) -> Option<f64>,
+}
+
+const DISTRIBUTIONS: &[Distribution] = &[
+    Distribution { name: "response_time", read: |r| Some(&r.load.response_time) },
+    Distribution { name: "service_time", read: |r| Some(&r.load.service_time) },
+    Distribution { name: "send_delay", read: |r| Some(&r.load.send_delay) },
+    Distribution { name: "connection_wait", read: |r| Some(&r.load.connection_wait) },
+    Distribution { name: "refused_time", read: |r| Some(&r.load.refused_time) },
+    Distribution { name: "connect_time", read: |r| Some(&r.load.connect_time) },
+    Distribution { name: "time_to_durable", read: |r| Some(&r.ledger.as_ref()?.time_to_durable.as_ref()?.times) },
+];
+
+const STATISTICS: &[(&str, Statistic)] = &[
+    ("p50", Statistic::Quantile(0.5)),
+    ("p90", Statistic::Quantile(0.9)),
+    ("p99", Statistic::Quantile(0.99)),
+    ("p999", Statistic::Quantile(0.999)),
+    ("p9999", Statistic::Quantile(0.9999)),
+    ("min", Statistic::Min),
+    ("mean", Statistic::Mean),
+    ("max", Statistic::Max),
+];
+
+const fn plain(name: &'static str, dimension: Dimension, read: fn(&TargetResult) -> Option<f64>) -> Plain {
+    Plain { name, dimension, read }
+}
+
+const PLAIN: &[Plain] = &[
+    plain("offered_per_s", Dimension::PerSecond, |r| Some(r.load.offered_per_s)),
+    plain("achieved_per_s", Dimension::PerSecond, |r| Some(r.load.achieved_per_s)),
+    plain("achieved_ratio", Dimension::Ratio, |r| r.load.achieved_ratio()),
+    plain("load.planned", Dimension::Events, |r| Some(r.load.planned as f64)),
+    plain("load.accepted", Dimension::Events, |r| Some(r.load.outcomes.accepted as f64)),
+    plain("load.rejected", Dimension::Events, |r| Some(r.load.outcomes.rejected as f64)),
+    plain("load.failed", Dimension::Events, |r| Some(r.load.outcomes.failed as f64)),
+    plain("load.timed_out", Dimension::Events, |r| Some(r.load.outcomes.timed_out as f64)),
+    plain("load.not_sent", Dimension::Events, |r| Some(r.load.outcomes.not_sent as f64)),
+    plain("load.not_accepted", Dimension::Events, |r| Some(r.load.not_accepted() as f64)),
+    plain("load.not_accepted_ratio", Dimension::Ratio, |r| {
+        (r.load.planned > 0).then(|| r.load.not_accepted() as f64 / r.load.planned as f64)
+    }),
+    plain("load.reconnects", Dimension::Events, |r| Some(r.load.reconnects as f64)),
+    plain("backlog.peak", Dimension::Events, |r| r.load.backlog_peak().map(|n| n as f64)),
+    plain("ledger.acknowledged", Dimension::Events, |r| Some(r.ledger.as_ref()?.acknowledged as f64)),
+    plain("ledger.persisted", Dimension::Events, |r| Some(r.ledger.as_ref()?.persisted as f64)),
+    plain("ledger.lost", Dimension::Events, |r| Some(r.ledger.as_ref()?.lost as f64)),
+    plain("ledger.duplicated", Dimension::Events, |r| Some(r.ledger.as_ref()?.duplicated as f64)),
+    plain("ledger.corrupted", Dimension::Events, |r| Some(r.ledger.as_ref()?.corrupted as f64)),
+    plain("ledger.unverified", Dimension::Events, |r| Some(r.ledger.as_ref()?.unverified as f64)),
+    plain("ledger.unacknowledged", Dimension::Events, |r| Some(r.ledger.as_ref()?.unacknowledged as f64)),
+    plain("ledger.drained_after", Dimension::Time, |r| Some(r.ledger.as_ref()?.drained_after_ms as f64 * 1e6)),
+    plain("idle.sql_statements", Dimension::Events, |r| r.idle.as_ref()?.sql_statements.map(|n| n as f64)),
+    plain("idle.sql_statements_per_hour", Dimension::PerHour, |r| r.idle.as_ref()?.sql_statements_per_hour),
+    plain("idle.sql_statements_per_hour_deep_idle", Dimension::PerHour, |r| {
+        r.idle.as_ref()?.sql_statements_per_hour_deep_idle
+    }),
+    plain("idle.sql_statements_per_poll", Dimension::Ratio, |r| r.idle.as_ref()?.sql_statements_per_poll),
+    plain("idle.polls", Dimension::Events, |r| r.idle.as_ref()?.polls.map(|n| n as f64)),
+    plain("idle.poll_interval_last", Dimension::Time, |r| r.idle.as_ref()?.poll_interval_ms_last.map(|ms| ms * 1e6)),
+    plain("idle.deep_idle_after", Dimension::Time, |r| r.idle.as_ref()?.deep_idle_after_s.map(|s| s * 1e9)),
+    plain("idle.first_event_response_time", Dimension::Time, |r| {
+        r.idle.as_ref()?.first_event.as_ref().map(|e| e.response_time_ns as f64)
+    }),
+    plain("idle.first_event_time_to_durable", Dimension::Time, |r| {
+        r.idle.as_ref()?.first_event.as_ref()?.time_to_durable_ns.map(|ns| ns as f64)
+    }),
+    plain("resources.server_cpu", Dimension::Time, |r| r.resources.server_cpu_s.map(|s| s * 1e9)),
+    plain("resources.server_cpu_per_event", Dimension::Time, |r| r.cpu_ns_per_event(r.resources.server_cpu_s)),
+    plain("resources.database_cpu_per_event", Dimension::Time, |r| r.cpu_ns_per_event(r.resources.database_cpu_s)),
+    plain("resources.generator_cpu_per_event", Dimension::Time, |r| r.cpu_ns_per_event(r.resources.generator_cpu_s)),
+    plain("resources.server_rss_peak", Dimension::Bytes, |r| r.resources.server_rss_peak_bytes.map(|n| n as f64)),
+    plain("resources.generator_rss_peak", Dimension::Bytes, |r| r.resources.generator_rss_peak_bytes.map(|n| n as f64)),
+];
+
+/// Every name that [`Metric`]s have.
+pub fn names() -> Vec<String> {
+    let times = DISTRIBUTIONS.iter().flat_map(|d| STATISTICS.iter().map(move |(s, _)| format!("{}.{s}", d.name)));
+    times.chain(PLAIN.iter().map(|p| p.name.to_owned())).collect()
+}
+
+impl Metric {
+    /// The metric of that name; `p99.9` is read as `p999`.
+    pub fn find(name: &str) -> Option<Self> {
+        if let Some(plain) = PLAIN.iter().find(|p| p.name == name) {
+            return Some(Self(Kind::Plain(plain)));
+        }
+        let (distribution, statistic) = name.split_once('.')?;
+        let statistic = statistic.replace('.', "");
+        let distribution = DISTRIBUTIONS.iter().find(|d| d.name == distribution)?;
+        Some(Self(Kind::Time(distribution, STATISTICS.iter().find(|(s, _)| *s == statistic)?)))
+    }
+
+    pub(super) fn dimension(self) -> Dimension {
+        match self.0 {
+            Kind::Time(..) => Dimension::Time,
+            Kind::Plain(plain) => plain.dimension,
+        }
+    }
+
+    /// Whether it says nothing about a server that stores nothing.
+    pub(super) fn is_about_storing(self) -> bool {
+        let name = self.to_string();
+        ["ledger.", "time_to_durable.", "idle.", "backlog."].iter().any(|prefix| name.starts_with(prefix))
+    }
+
+    /// Whether it is about how many events were accepted at all.
+    pub(crate) fn is_about_acceptance(self) -> bool {
+        let name = self.to_string();
+        ["load.", "achieved_"].iter().any(|prefix| name.starts_with(prefix))
+    }
+
+    pub(super) fn read(self, result: &TargetResult) -> Reading {
+        let missing = || Reading::missing(format!("{self} was not measured"));
+        match self.0 {
+            Kind::Plain(plain) => (plain.read)(result).map_or_else(missing, Reading::exact),
+            Kind::Time(distribution, (name, statistic)) => {
+                (distribution.read)(result).map_or_else(missing, |times| read_times(times, name, *statistic))
+            }
+        }
+    }
+}
+
+fn read_times(times: &Times, name: &str, statistic: Statistic) -> Reading {
+    if times.count == 0 {
+        return Reading::missing("there are no samples".to_owned());
+    }
+    let censored = times.censored + times.overflowed;
+    let (value, lower_bound) = match statistic {
+        Statistic::Min => (times.min_ns as f64, censored == times.count),
+        Statistic::Mean => (times.mean_ns, censored > 0),
+        Statistic::Max => (times.max_ns as f64, censored > 0),
+        Statistic::Quantile(q) => (times.quantile_ns(q), stats::is_lower_bound(times.count, censored, q)),
+    };
+    if let Statistic::Quantile(q) = statistic {
+        let beyond = stats::samples_beyond(times.count, q);
+        if beyond < stats::SAMPLES_BEYOND_TO_JUDGE {
+            let sure = times.histogram().map_or(0, |h| h.quantile(stats::quantile_of_lower_confidence(times.count, q)));
+            let note = format!(
+                "only {} beyond {name} of {}, {} are needed",
+                format::counted(beyond, "sample"),
+                format::count(times.count),
+                stats::SAMPLES_BEYOND_TO_JUDGE
+            );
+            return Reading {
+                value: Some(value),
+                low: (sure as f64).min(value),
+                high: f64::INFINITY,
+                note: Some(note),
+            };
+        }
+    }
+    if lower_bound {
+        let note = format!(
+            "{name} is only known to be at least this: {} did not finish in time",
+            format::counted(censored, "event")
+        );
+        return Reading { value: Some(value), low: value, high: f64::INFINITY, note: Some(note) };
+    }
+    Reading::exact(value)
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Time(distribution, (statistic, _)) => write!(f, "{}.{statistic}", distribution.name),
+            Kind::Plain(plain) => f.write_str(plain.name),
+        }
+    }
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metric({self})")
+    }
+}
+
+impl PartialEq for Metric {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}

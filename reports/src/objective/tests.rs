@@ -1,0 +1,256 @@
+//! Tests of objectives.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures;
+use crate::model::{Times, Variant};
+
+const WELL_FORMED: &[&str] = &[
+    "response_time.p99 < 1ms",
+    "cache-first: response_time.p50 <= 1.5 x null",
+    "localhost:8080: response_time.p50 <= 2 x other:80",
+    "ledger.lost == 0",
+    "load.failed == 0",
+    "achieved_ratio >= 0.99",
+    "achieved_ratio >= 99%",
+    "send_delay.p99 < 100us",
+    "time_to_durable.p99 < 1s",
+    "idle.sql_statements_per_hour <= 150",
+    "idle.sql_statements_per_hour <= 150/h",
+    "idle.first_event_time_to_durable < 50ms",
+    "resources.server_rss_peak < 500MiB",
+    "resources.server_cpu_per_event < 50µs",
+    "achieved_per_s > 990/s",
+];
+
+#[test]
+fn what_is_printed_reads_as_the_same_objective() {
+    for text in WELL_FORMED {
+        let objective = parse(text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(objective.to_string(), *text);
+        assert_eq!(parse(&objective.to_string()).unwrap(), objective, "{text}");
+    }
+    assert_eq!(parse("response_time.p99.9<1_000us").unwrap().to_string(), "response_time.p999 < 1000us");
+    assert_eq!(parse("response_time.p50≤1.5×null").unwrap().to_string(), "response_time.p50 <= 1.5 x null");
+}
+
+#[test]
+fn errors_show_the_place_and_what_is_allowed() {
+    let texts = [
+        "response_time.p9 < 1ms",
+        "response_time.p95 < 1ms",
+        "latency.p99 < 1ms",
+        "ledger.losst == 0",
+        "response_time.p99 < 1",
+        "cache-first: response_time.p99 < 5 parsecs",
+        "ledger.lost = 0",
+        "ledger.lost",
+        "< 3ms",
+        ": ledger.lost == 0",
+        "ledger.lost ==",
+        "response_time.p50 < -1ms",
+        "response_time.p50 < 1.5 x",
+        "",
+    ];
+    let shown: Vec<String> = texts.iter().map(|t| parse(t).unwrap_err().to_string()).collect();
+    insta::assert_snapshot!(shown.join("\n\n"), @r#"
+no metric is called "response_time.p9"
+  response_time.p9 < 1ms
+  ^^^^^^^^^^^^^^^^
+did you mean response_time.p90? response_time has p50, p90, p99, p999, p9999, min, mean, max
+
+no metric is called "response_time.p95"
+  response_time.p95 < 1ms
+  ^^^^^^^^^^^^^^^^^
+did you mean response_time.p90? response_time has p50, p90, p99, p999, p9999, min, mean, max
+
+no metric is called "latency.p99"
+  latency.p99 < 1ms
+  ^^^^^^^^^^^
+metrics begin with response_time, service_time, send_delay, connection_wait, refused_time, connect_time, time_to_durable, offered_per_s, achieved_per_s, achieved_ratio, load, backlog, ledger, idle, resources
+
+no metric is called "ledger.losst"
+  ledger.losst == 0
+  ^^^^^^^^^^^^
+did you mean ledger.lost? ledger has acknowledged, persisted, lost, duplicated, corrupted, unverified, unacknowledged, drained_after
+
+"1" has no unit
+  response_time.p99 < 1
+                      ^
+a time needs one of ns, us, ms, s, min
+
+"parsecs" is not a unit of this metric
+  cache-first: response_time.p99 < 5 parsecs
+                                     ^^^^^^^
+a time needs one of ns, us, ms, s, min
+
+"=" is no comparison
+  ledger.lost = 0
+              ^
+write one of <, <=, >, >=, ==
+
+there is no comparison
+  ledger.lost
+  ^^^^^^^^^^^
+write one of <, <=, >, >=, ==
+
+there is no metric
+  < 3ms
+  ^
+write a metric before it, as in response_time.p99 < 1ms
+
+there is no variant before the colon
+  : ledger.lost == 0
+  ^^^^^^^^^^^^^^
+write variant: metric < bound
+
+there is no bound
+  ledger.lost ==
+                ^
+write a number; a count is a plain number
+
+"-1ms" is not a number that can be a bound
+  response_time.p50 < -1ms
+                      ^^^^
+write digits, as in 1.5; a time needs one of ns, us, ms, s, min
+
+there is no variant after the x
+  response_time.p50 < 1.5 x
+                          ^
+write as in 1.5 x null
+
+there is no comparison
+  
+  ^
+write one of <, <=, >, >=, ==
+"#);
+    insta::assert_snapshot!(parse_for("cache-frist: ledger.lost == 0", &["null", "cache-first"]).unwrap_err(), @r#"
+no variant is called "cache-frist"
+  cache-frist: ledger.lost == 0
+  ^^^^^^^^^^^
+variants are null, cache-first; did you mean "cache-first"?
+"#);
+    insta::assert_snapshot!(parse_for("response_time.p50 < 2 x nul", &["null", "cache-first"]).unwrap_err(), @r#"
+no variant is called "nul"
+  response_time.p50 < 2 x nul
+                          ^^^
+variants are null, cache-first; did you mean "null"?
+"#);
+}
+
+/// One variant, measured `readings.len()` times.
+fn judged(expression: &str, readings: Vec<Times>) -> ObjectiveResult {
+    let mut run = fixtures::small();
+    let template = run.results.remove(1);
+    run.plan.variants = vec![Variant { name: "x".to_owned(), url: None, mode: None, polling: None, role: None }];
+    run.plan.objectives = vec![expression.to_owned()];
+    run.results = (1..)
+        .zip(readings)
+        .map(|(repetition, times)| {
+            let mut result = TargetResult { target: "x".to_owned(), repetition, ..template.clone() };
+            result.load.response_time = times;
+            result
+        })
+        .collect();
+    evaluate(&run).remove(0)
+}
+
+fn p99(ms: u64, count: u64, censored: u64) -> Times {
+    let mut histogram = crate::histogram::TimeHistogram::new();
+    (0..count).for_each(|_| histogram.record(ms * 1_000_000));
+    histogram.times(censored)
+}
+
+#[test]
+fn an_objective_is_decided_only_when_every_possible_truth_agrees() {
+    let cases = [
+        ("a plain value below the bound", "< 2ms", vec![p99(1, 20_000, 0)], Some(true)),
+        ("a plain value above the bound", "< 2ms", vec![p99(3, 20_000, 0)], Some(false)),
+        ("too few samples below the bound", "< 2ms", vec![p99(1, 9_000, 0)], None),
+        ("too few samples and even the least it can be is above", "< 2ms", vec![p99(3, 9_000, 0)], Some(false)),
+        ("a censored rank below the bound", "< 2ms", vec![p99(1, 20_000, 500)], None),
+        ("a censored rank above the bound", "< 2ms", vec![p99(3, 20_000, 500)], Some(false)),
+        (
+            "one censored repetition of three",
+            "< 2ms",
+            vec![p99(1, 20_000, 500), p99(1, 20_000, 0), p99(1, 20_000, 0)],
+            Some(true),
+        ),
+        (
+            "one slow repetition of three",
+            "< 2ms",
+            vec![p99(9, 20_000, 0), p99(1, 20_000, 0), p99(1, 20_000, 0)],
+            Some(true),
+        ),
+        ("no samples", "< 2ms", vec![Times::default()], None),
+        ("no result at all", "< 2ms", vec![], None),
+        ("a lower bound that reaches a wanted minimum", "> 1us", vec![p99(1, 20_000, 500)], Some(true)),
+    ];
+    for (name, bound, readings, expected) in cases {
+        let result = judged(&format!("response_time.p99 {bound}"), readings);
+        assert_eq!(result.met, expected, "{name}: {result:#?}");
+        assert_eq!(result.met.is_none(), result.met.is_none() && result.note.is_some(), "{name} does not say why");
+    }
+}
+
+#[test]
+fn a_count_has_to_hold_in_every_repetition() {
+    let mut run = fixtures::three_modes();
+    run.plan.objectives = vec!["cache-first: load.failed == 0".to_owned()];
+    assert_eq!(evaluate(&run)[0].met, Some(true));
+    run.results.iter_mut().rfind(|r| r.target == "cache-first").unwrap().load.outcomes.failed = 1;
+    let result = evaluate(&run).remove(0);
+    assert_eq!((result.met, result.value, result.values), (Some(false), Some(1.0), vec![0.0, 1.0]));
+}
+
+#[test]
+fn a_ratio_is_taken_within_each_repetition_and_not_asked_of_its_reference() {
+    let mut run = fixtures::three_modes();
+    run.plan.objectives = vec!["response_time.p50 <= 1.5 x null".to_owned(), "ledger.lost == 0".to_owned()];
+    let results = evaluate(&run);
+    let of: Vec<(&str, Option<bool>)> = results.iter().map(|r| (r.variant.as_str(), r.met)).collect();
+    let expected =
+        [("cache-first", Some(true)), ("db-first", Some(false)), ("cache-first", Some(true)), ("db-first", Some(true))];
+    assert_eq!(of, expected);
+    assert_eq!(results[0].unit, "ratio");
+    assert!(results[0].note.as_ref().unwrap().contains("against"), "{:?}", results[0].note);
+}
+
+#[test]
+fn every_metric_is_found_by_its_name_and_read_from_a_full_run() {
+    let run = fixtures::before_after();
+    for name in names() {
+        let metric = Metric::find(&name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(metric.to_string(), name);
+        metric.read(&run.results[1]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_without_panic(text in "\\PC{0,40}", tail in "[a-z_.: <>=≤×0-9µ%]{0,40}") {
+        for text in [text.as_str(), tail.as_str(), &format!("{text}:{tail}"), &format!("ledger.lost {tail}")] {
+            if let Err(error) = parse(text) {
+                prop_assert!(error.column <= text.chars().count());
+                prop_assert!(!error.help.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn any_objective_printed_reads_as_itself(
+        metric in proptest::sample::select(names()),
+        number in 0.0..1e12_f64,
+        operator in proptest::sample::select(vec!["<", "<=", ">", ">=", "=="]),
+        variant in proptest::option::of("[a-z][a-z0-9/:.-]{0,12}[a-z]"),
+        reference in proptest::option::of("[a-z][a-z0-9/:.-]{0,12}"),
+    ) {
+        let unit = match Metric::find(&metric).unwrap().dimension() { Dimension::Time => "us", Dimension::Bytes => "KiB", _ => "" };
+        let prefix = variant.map(|v| format!("{v}: ")).unwrap_or_default();
+        let bound = reference.map_or(format!("{number}{unit}"), |r| format!("{number} x {r}"));
+        let objective = parse(&format!("{prefix}{metric} {operator} {bound}"));
+        let objective = objective.map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(parse(&objective.to_string()).unwrap(), objective);
+    }
+}

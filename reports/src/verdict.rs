@@ -1,0 +1,182 @@
+//! What to think of a run, in one word, with reasons and an exit code.
+//!
+//! The order: a proven loss, duplicate or corruption is never hidden (missed); then what makes the run say nothing (invalid);
+//! then objectives missed; then what leaves it open (inconclusive); else pass.
+
+use crate::caveat;
+use crate::format;
+use crate::model::{ObjectiveResult, Outcome, Run, TargetResult, Verdict};
+use crate::objective;
+
+/// More than this share of planned events not accepted leaves a run open, unless an objective speaks of it: percentiles of
+/// the rest do not make up for it.
+pub const NOT_ACCEPTED_SHARE_MAX: f64 = 0.01;
+
+impl Outcome {
+    /// The documented exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Missed => 3,
+            Self::Inconclusive => 4,
+            Self::Invalid => 5,
+        }
+    }
+}
+
+/// Fills in objectives, caveats and verdict, in the order in which they depend on one another.
+pub fn assess(run: &mut Run) {
+    run.objectives = objective::evaluate(run);
+    run.caveats = caveat::find(run);
+    run.verdict = decide(run);
+}
+
+/// The verdict on a run whose objectives and caveats are filled in.
+pub fn decide(run: &Run) -> Verdict {
+    let proven = proven(run);
+    let invalid = invalid(run);
+    let missed: Vec<String> = run.objectives.iter().filter(|o| o.met == Some(false)).map(objective::sentence).collect();
+    let open = open(run);
+    let outcome = if !proven.is_empty() {
+        Outcome::Missed
+    } else if !invalid.is_empty() {
+        Outcome::Invalid
+    } else if !missed.is_empty() {
+        Outcome::Missed
+    } else if !open.is_empty() {
+        Outcome::Inconclusive
+    } else {
+        Outcome::Pass
+    };
+    let reasons = match outcome {
+        Outcome::Pass => praise(run),
+        _ => [proven, invalid, missed, open].concat(),
+    };
+    Verdict { outcome, reasons, exit_code: outcome.exit_code() }
+}
+
+fn subject(run: &Run, r: &TargetResult) -> String {
+    if run.plan.repeat > 1 { format!("{} #{}", r.target, r.repetition) } else { r.target.clone() }
+}
+
+/// Whether a caveat's subject, `variant` or `variant #repetition`, is this repetition.
+fn is_about(subject: &str, r: &TargetResult) -> bool {
+    subject == r.target || subject == format!("{} #{}", r.target, r.repetition)
+}
+
+/// Losses, duplicates and corruptions, one sentence a repetition.
+fn proven(run: &Run) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for r in &run.results {
+        let of = r.ledger.as_ref().map(|l| format!("of {}", format::counted(l.acknowledged, "acknowledged event")));
+        let mut add = |n: u64, what: &str| {
+            if n > 0 {
+                sentences.push(format!(
+                    "{}: {} {} {what}",
+                    subject(run, r),
+                    format::count(n),
+                    of.as_deref().unwrap_or("events")
+                ));
+            }
+        };
+        match &r.ledger {
+            Some(ledger) => {
+                add(ledger.lost, "were lost");
+                add(ledger.duplicated, "were duplicated");
+                add(ledger.corrupted, "were stored with another content than was sent");
+            }
+            None => add(r.load.repeats.accepted, "were repeats and acknowledged again"),
+        }
+    }
+    sentences
+}
+
+/// What makes the run say nothing about the target.
+fn invalid(run: &Run) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for caveat in run.caveats.iter().filter(|c| c.invalidates) {
+        let on = caveat.subject.as_ref().map(|s| format!("{s}: ")).unwrap_or_default();
+        sentences.push(format!("{on}{}: {}", caveat.kind.name(), caveat.detail));
+    }
+    if run.interrupted && !sentences.iter().any(|s| s.contains("interrupted")) {
+        sentences.push("interrupted before its end".to_owned());
+    }
+    let expected = run.plan.variants.len() * run.plan.repeat.max(1) as usize;
+    if run.results.is_empty() {
+        sentences.push("there are no results".to_owned());
+    } else if run.results.len() < expected && !run.interrupted {
+        sentences.push(format!("only {} of {expected} planned repetitions have a result", run.results.len()));
+    }
+    for r in &run.results {
+        let doubted = run.caveats.iter().any(|c| c.invalidates && c.subject.as_deref().is_some_and(|s| is_about(s, r)));
+        match &r.failure {
+            Some(failure) if !doubted => sentences.push(format!("{}: ended early: {failure}", subject(run, r))),
+            None if r.load.outcomes.accepted == 0 && !doubted => {
+                sentences.push(format!("{}: no event was accepted", subject(run, r)))
+            }
+            _ => {}
+        }
+        let (planned, total) = (r.load.planned, r.load.outcomes.total());
+        if planned != total {
+            let (planned, total) = (format::count(planned), format::count(total));
+            sentences.push(format!("{}: {planned} events were planned and {total} have an outcome", subject(run, r)));
+        }
+    }
+    sentences
+}
+
+/// What leaves the run open.
+fn open(run: &Run) -> Vec<String> {
+    let undecided = run.objectives.iter().filter(|o| o.met.is_none());
+    let mut sentences: Vec<String> = undecided.map(objective::sentence).collect();
+    for r in &run.results {
+        if let Some(ledger) = r.ledger.as_ref().filter(|l| l.unverified > 0) {
+            let of = format::counted(ledger.acknowledged, "acknowledged event");
+            sentences.push(format!(
+                "{}: {} of {of} could not be verified",
+                subject(run, r),
+                format::count(ledger.unverified)
+            ));
+        }
+        if r.ledger.is_none() && run.plan.ledger && r.mode.as_deref() != Some("null") && r.load.outcomes.accepted > 0 {
+            sentences.push(format!(
+                "{}: what is persisted could not be read, so losses would not have been seen",
+                subject(run, r)
+            ));
+        }
+        let share = r.load.not_accepted() as f64 / r.load.planned.max(1) as f64;
+        if share > NOT_ACCEPTED_SHARE_MAX && !run.objectives.iter().any(|o| allows_refusals(o, &r.target)) {
+            sentences.push(format!(
+                "{}: {} of the planned events were not accepted ({}), and no objective says how many may be",
+                subject(run, r),
+                format::percent(share),
+                caveat::what_went_wrong(r)
+            ));
+        }
+    }
+    sentences
+}
+
+/// Whether the objective was met on the variant and speaks of how many events are accepted.
+fn allows_refusals(result: &ObjectiveResult, variant: &str) -> bool {
+    let of_acceptance = objective::parse(&result.expression).is_ok_and(|o| o.metric.is_about_acceptance());
+    of_acceptance && result.met == Some(true) && result.variant == variant
+}
+
+/// What a pass rests on.
+fn praise(run: &Run) -> Vec<String> {
+    let mut sentences = Vec::new();
+    match run.objectives.len() {
+        0 => sentences.push("no objective was set".to_owned()),
+        n => sentences.push(format!("{} met", format::counted(n as u64, "objective"))),
+    }
+    let ledgers: Vec<_> = run.results.iter().filter_map(|r| r.ledger.as_ref()).collect();
+    let acknowledged: u64 = ledgers.iter().map(|l| l.acknowledged).sum();
+    if acknowledged > 0 {
+        let kept = format::counted(acknowledged, "acknowledged event");
+        sentences.push(format!("{kept} persisted once each: nothing lost, nothing duplicated"));
+    } else {
+        sentences.push("nobody checked that acknowledged events were kept".to_owned());
+    }
+    sentences
+}
