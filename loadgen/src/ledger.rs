@@ -201,3 +201,132 @@ async fn read_inboxes(found: &mut Reconciliation<'_>, target: &Target, keys: &[S
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const PLANNED: u64 = 20;
+
+    fn payloads() -> Payloads {
+        Payloads::new("run-1", 64, 1)
+    }
+
+    fn acknowledged(sequences: impl IntoIterator<Item = u64>) -> Vec<Acknowledged> {
+        let entry = |sequence| Acknowledged { sequence, id: Some(id(sequence)), done_ns: sequence * 1_000_000 };
+        sequences.into_iter().map(entry).collect()
+    }
+
+    fn id(sequence: u64) -> Uuid {
+        Uuid::from_u128(u128::from(sequence) + 1)
+    }
+
+    /// Enters event `sequence` as a faithful store shows it, changed by `change`.
+    fn enter(found: &mut Reconciliation<'_>, sequence: u64, change: impl FnOnce(&mut ShownEvent<'_>, &mut String)) {
+        let mut payloads = payloads();
+        let mut payload = String::from_utf8(payloads.payload(sequence).to_vec()).expect("text");
+        let mut shown =
+            ShownEvent { id: Some(id(sequence)), dedup_id: Some(payloads.dedup_id(sequence)), payload: None, persisted_at: None };
+        change(&mut shown, &mut payload);
+        let raw: &RawValue = serde_json::from_str(&payload).expect("JSON");
+        found.enter(&ShownEvent { id: shown.id, dedup_id: shown.dedup_id, payload: Some(raw), persisted_at: shown.persisted_at });
+    }
+
+    fn ledger(acknowledged: &[Acknowledged], enter_all: impl FnOnce(&mut Reconciliation<'_>), complete: bool) -> Ledger {
+        let mut found = Reconciliation::new(acknowledged, &payloads(), PLANNED, Clock::start());
+        enter_all(&mut found);
+        found.finish(0, complete, Duration::ZERO, true)
+    }
+
+    #[test]
+    fn a_loss_is_found_although_a_duplicate_makes_the_counts_equal() {
+        let ledger = ledger(&acknowledged(0..3), |found| [0, 1, 1].into_iter().for_each(|n| enter(found, n, |_, _| {})), true);
+        assert_eq!((ledger.acknowledged, ledger.persisted, ledger.lost, ledger.duplicated), (3, 2, 1, 1));
+        assert_eq!(ledger.lost_examples, [payloads().dedup_id(2)]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_to_the_end_is_unverified_not_lost() {
+        let ledger = ledger(&acknowledged(0..3), |found| enter(found, 0, |_, _| {}), false);
+        assert_eq!((ledger.lost, ledger.unverified), (0, 2));
+        assert!(ledger.lost_examples.is_empty());
+    }
+
+    #[test]
+    fn another_payload_another_id_or_an_event_never_sent_is_corruption() {
+        let entries = acknowledged(0..3);
+        let ledger = ledger(
+            &entries,
+            |found| {
+                enter(found, 0, |_, payload| payload.insert(1, ' '));
+                enter(found, 1, |shown, _| shown.id = Some(id(2)));
+                enter(found, 2, |_, _| {});
+                enter(found, PLANNED, |_, _| {});
+            },
+            true,
+        );
+        assert_eq!((ledger.corrupted, ledger.lost, ledger.persisted), (3, 0, 3));
+    }
+
+    #[test]
+    fn persisted_without_an_acknowledgement_is_told_and_no_fault() {
+        let ledger = ledger(&acknowledged(0..1), |found| (0..3).for_each(|n| enter(found, n, |_, _| {})), true);
+        assert_eq!((ledger.unacknowledged, ledger.duplicated, ledger.lost), (2, 0, 0));
+    }
+
+    #[test]
+    fn events_of_others_are_nothing_to_this_ledger() {
+        let ledger = ledger(
+            &acknowledged(0..1),
+            |found| {
+                enter(found, 0, |_, _| {});
+                enter(found, 1, |shown, _| shown.dedup_id = Some("run-2.000000000001".into()));
+                enter(found, 2, |shown, _| shown.dedup_id = None);
+            },
+            true,
+        );
+        assert_eq!((ledger.persisted, ledger.unacknowledged, ledger.duplicated, ledger.corrupted), (1, 0, 0, 0));
+    }
+
+    #[test]
+    fn time_to_durable_counts_from_the_acknowledgement_and_is_never_negative() {
+        let clock = Clock::start();
+        let entries = acknowledged([0, 5]);
+        let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, clock);
+        let at = |ns: u64| jiff::Timestamp::from_nanosecond(i128::from(ns)).ok();
+        enter(&mut found, 0, |shown, _| shown.persisted_at = at(clock.unix_ns(3_000_000)));
+        enter(&mut found, 5, |shown, _| shown.persisted_at = at(clock.unix_ns(1_000_000)));
+        let ledger = found.finish(0, true, Duration::ZERO, true);
+        let times = ledger.time_to_durable.expect("times").times;
+        assert_eq!((times.count, times.min_ns), (2, 0));
+        assert!(times.max_ns.abs_diff(3_000_000) < 3_000, "{}", times.max_ns);
+        assert!(found.finish(0, true, Duration::ZERO, false).time_to_durable.is_none(), "another machine's clock tells nothing");
+    }
+
+    proptest! {
+        /// Whatever a store drops, doubles or adds, the ledger finds exactly that.
+        #[test]
+        fn every_loss_and_duplicate_is_found_and_none_invented(
+            fates in prop::collection::vec((any::<bool>(), 0u32..4), PLANNED as usize)
+        ) {
+            let entries = acknowledged((0..PLANNED).filter(|&n| fates[n as usize].0));
+            let ledger = ledger(
+                &entries,
+                |found| for n in 0..PLANNED {
+                    (0..fates[n as usize].1).for_each(|_| enter(found, n, |_, _| {}));
+                },
+                true,
+            );
+            let count = |test: fn(&(bool, u32)) -> bool| fates.iter().filter(|fate| test(fate)).count() as u64;
+            prop_assert_eq!(ledger.lost, count(|fate| fate.0 && fate.1 == 0));
+            prop_assert_eq!(ledger.persisted, count(|fate| fate.0 && fate.1 > 0));
+            prop_assert_eq!(ledger.unacknowledged, count(|fate| !fate.0 && fate.1 > 0));
+            prop_assert_eq!(ledger.duplicated, fates.iter().map(|fate| u64::from(fate.1.saturating_sub(1))).sum::<u64>());
+            prop_assert_eq!(ledger.corrupted, 0);
+        }
+    }
+}

@@ -1,10 +1,22 @@
-//! Floor 2 of the map: the load generator. Everything but `serve` meets the server over HTTP.
+//! Floor 2 of the map: the load generator. [`serve`] alone knows the server's code; everything else meets a target over HTTP.
+//!
+//! Read [`send`] first: it is what the rest is there for.
 
+pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod ledger;
+pub mod observe;
 pub mod pace;
 pub mod payload;
+pub mod plan;
 pub mod pool;
+pub mod progress;
 pub mod recorder;
+pub mod reference;
+pub mod run;
 pub mod schedule;
 pub mod send;
+pub mod serve;
+pub mod steady;
+pub mod target;

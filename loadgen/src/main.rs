@@ -1,2 +1,5 @@
-//! Thin.
-fn main() {}
+//! `loadgen`: see the library.
+
+fn main() -> std::process::ExitCode {
+    loadgen::cli::main()
+}

@@ -49,6 +49,7 @@ mod imp {
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
     };
+    use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
 
     pub const DESCRIPTION: &str = "timerfd, then spin for the last 100 µs";
@@ -63,7 +64,11 @@ mod imp {
     impl Timer {
         pub fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-            Ok(Self(AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            // SAFETY: the AsyncFd owns the descriptor, which is open and which nothing else closes while it is registered.
+            #[allow(unsafe_code, reason = "tokio has no safe way to register a descriptor; see its documentation of AsyncFd")]
+            let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
+            Ok(Self(timer))
         }
 
         pub async fn sleep(&self, sleep_ns: u64) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use reports::model::{self, Role, Variant};
-use reports::objective::Objective;
+use reports::objective;
 use serde::{Deserialize, Deserializer};
 
 use crate::payload::PAYLOAD_BYTES_MIN;
@@ -200,7 +200,7 @@ pub enum PlanError {
         source: Box<toml::de::Error>,
     },
     /// No built-in plan of that name.
-    #[error("there is no built-in plan '{0}'; there are: {}", BUILT_IN.map(|(name, _)| name).join(", "))]
+    #[error("there is no built-in plan '{0}'; there are: {names}", names = BUILT_IN.map(|(name, _)| name).join(", "))]
     UnknownPlan(String),
     /// A value out of its range, or one that does not go with another.
     #[error("{key} = {value}: {problem}; {remedy}")]
@@ -216,7 +216,7 @@ pub enum PlanError {
     },
     /// An objective that does not parse.
     #[error("--slo: {0}")]
-    Objective(#[from] reports::objective::ObjectiveError),
+    Objective(#[from] reports::objective::ParseError),
 }
 
 /// The built-in plans, as TOML.
@@ -243,7 +243,11 @@ impl Asked {
     }
 
     /// This, with what it leaves out taken from `base`.
-    pub fn over(self, base: Self) -> Self {
+    pub fn over(self, mut base: Self) -> Self {
+        if !self.target.is_empty() {
+            // Which modes the reference server would be started in says nothing about servers that already run.
+            (base.mode, base.polling, base.variants) = (Vec::new(), Vec::new(), Vec::new());
+        }
         let list = |own: Vec<String>, base: Vec<String>| if own.is_empty() { base } else { own };
         // Modes or policies on the command line ask for another set of variants than the file's.
         let variants = if self.mode.is_empty() && self.polling.is_empty() { base.variants } else { Vec::new() };
@@ -276,8 +280,9 @@ impl Asked {
     /// Checks every value. `modes` and `pollings` are what the reference server knows.
     pub fn resolve(self, modes: &[String], pollings: &[String]) -> Result<Resolved, PlanError> {
         let variants = self.variants(modes, pollings)?;
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
         for text in &self.slo {
-            text.parse::<Objective>()?;
+            objective::parse_for(text, &names)?;
         }
         let postgres_url = self.postgres_url()?;
         let starts_server = variants.iter().any(|variant| variant.url.is_none());
@@ -393,4 +398,123 @@ fn within<T: PartialOrd + fmt::Display>(key: &'static str, value: T, min: T, max
 fn milliseconds(key: &'static str, span: Option<Span>, default_ms: u64, min_ms: u64) -> Result<u64, PlanError> {
     let ms = span.map_or(default_ms, |Span(span)| span.as_millis() as u64);
     within(key, ms, min_ms, PHASE_MAX.as_millis() as u64, "ms")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        asked: Asked,
+    }
+
+    fn flags(arguments: &[&str]) -> Asked {
+        Flags::parse_from([&["loadgen"], arguments].concat()).asked
+    }
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    fn resolve(asked: Asked) -> Result<Resolved, PlanError> {
+        asked.resolve(&strings(&["null", "cache-first", "db-first"]), &strings(&["fixed", "adaptive", "wake"]))
+    }
+
+    fn names(asked: Asked) -> Vec<String> {
+        resolve(asked).expect("a plan").plan.variants.into_iter().map(|variant| variant.name).collect()
+    }
+
+    #[test]
+    fn built_in_plans_resolve_and_the_default_one_writes_the_defaults_out() {
+        for (name, _) in BUILT_IN {
+            resolve(Asked::built_in(name).expect(name)).expect(name);
+        }
+        let written = resolve(Asked::built_in("default").expect("a plan")).expect("a plan").plan;
+        assert_eq!(written, resolve(Asked::default()).expect("a plan").plan);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = Asked::from_toml("rate = 50.0\nconnections = 7", Path::new("x.toml")).expect("a plan");
+        let plan = resolve(flags(&["--rate", "20"]).over(file)).expect("a plan").plan;
+        assert_eq!((plan.rate_per_s, plan.connections, plan.payload_bytes), (20.0, 7, 256));
+    }
+
+    #[test]
+    fn variants_are_modes_times_policies_with_null_once() {
+        assert_eq!(names(flags(&[])), ["null", "cache-first", "db-first"]);
+        assert_eq!(
+            names(flags(&["--mode", "null,cache-first", "--polling", "adaptive,wake"])),
+            ["null", "cache-first/adaptive", "cache-first/wake"]
+        );
+        assert_eq!(names(flags(&["--mode", "db-first"]).over(Asked::built_in("before-after").expect("a plan"))), ["db-first"]);
+    }
+
+    #[test]
+    fn a_running_target_takes_the_place_of_the_plans_modes() {
+        let base = Asked::built_in("default").expect("a plan");
+        let resolved = resolve(flags(&["--target", "http://127.0.0.1:1/"]).over(base)).expect("a plan");
+        assert_eq!(resolved.plan.variants[0].name, "127.0.0.1:1");
+        assert_eq!(resolved.plan.database, None);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused_with_key_value_range_and_remedy() {
+        for (arguments, expected) in [
+            (vec!["--rate", "0"], "--rate = 0: is out of range; allowed: 0.1 to 200000 events/s; choose a value in that range"),
+            (vec!["--rate", "NaN"], "--rate = NaN: is out of range; allowed: 0.1 to 200000 events/s; choose a value in that range"),
+            (
+                vec!["--connections", "0"],
+                "--connections = 0: is out of range; allowed: 1 to 10000 connections; choose a value in that range",
+            ),
+            (
+                vec!["--payload-bytes", "3"],
+                "--payload-bytes = 3: is out of range; allowed: 37 to 262144 bytes; choose a value in that range",
+            ),
+            (
+                vec!["--duration", "1ms"],
+                "--duration = 1: is out of range; allowed: 100 to 86400000 ms; choose a value in that range",
+            ),
+            (
+                vec!["--mode", "fast"],
+                "--mode = fast: is unknown; allowed: null, cache-first, db-first; choose one or more of these, separated by commas",
+            ),
+            (
+                vec!["--database", "mysql://x"],
+                "--database = mysql://x: is no database that the reference server can be started on; give sqlite (a file in a \
+                 temporary folder) or postgres://USER@HOST:PORT/NAME",
+            ),
+            (
+                vec!["--target", "http://h", "--mode", "null"],
+                "--mode = null: does not go with --target, whose mode was chosen when it was started; leave one of the two out",
+            ),
+        ] {
+            assert_eq!(resolve(flags(&arguments)).expect_err(expected).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_is_shown_where_it_is() {
+        for (text, parts) in [
+            ("rate = 1.0\nconections = 3", ["line 2", "unknown field `conections`"]),
+            ("warmup = \"3\"", ["line 1", "500ms, 10s or 2m"]),
+            ("arrivals = \"gaussian\"", ["line 1", "poisson"]),
+        ] {
+            let message = Asked::from_toml(text, Path::new("p.toml")).expect_err(text).to_string();
+            for part in ["plan p.toml is not valid", parts[0], parts[1]] {
+                assert!(message.contains(part), "should say {part:?}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn objectives_are_checked_before_anything_runs() {
+        assert!(matches!(resolve(flags(&["--slo", "response_tme.p99 < 1ms"])), Err(PlanError::Objective(_))));
+        assert!(matches!(resolve(flags(&["--slo", "cache-frist: ledger.lost == 0"])), Err(PlanError::Objective(_))));
+        assert!(resolve(flags(&["--slo", "cache-first: response_time.p99 < 1ms"])).is_ok());
+    }
 }

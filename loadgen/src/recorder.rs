@@ -97,7 +97,7 @@ pub struct Recording {
     pub acknowledged: Vec<Acknowledged>,
     /// Repeats that were acknowledged although they must not be, warm-up included.
     pub repeats_accepted: u64,
-    /// Durability that the acknowledgements claim, if they do.
+    /// Outcomes of the warm-up.
     pub outcomes_warmup: Outcomes,
 }
 
@@ -390,4 +390,147 @@ fn record_all(mut recorder: Recorder, receiver: &Receiver<Vec<Sample>>, snapshot
     }
     *snapshot.lock().unwrap_or_else(PoisonError::into_inner) = recorder.snapshot();
     recorder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const WARMUP_NS: u64 = 1_000 * MS;
+
+    fn sample(intended_ms: u64, outcome: SampleOutcome) -> Sample {
+        let intended_ns = WARMUP_NS + intended_ms * MS;
+        Sample {
+            sequence: intended_ms,
+            intended_ns,
+            sendable_ns: intended_ns,
+            sent_ns: Some(intended_ns),
+            done_ns: intended_ns + MS,
+            repeat: false,
+            outcome,
+        }
+    }
+
+    fn accepted() -> SampleOutcome {
+        SampleOutcome::Accepted { status: 202, id: None }
+    }
+
+    fn record(samples: &[Sample]) -> Recording {
+        let mut recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS);
+        samples.iter().for_each(|sample| recorder.record(sample));
+        recorder.finish()
+    }
+
+    /// Within the resolution of a histogram with three significant digits.
+    #[track_caller]
+    fn assert_about(actual_ns: u64, expected_ns: u64) {
+        assert!(actual_ns.abs_diff(expected_ns) <= expected_ns / 1_000, "{actual_ns} is not about {expected_ns}");
+    }
+
+    #[test]
+    fn the_three_times_are_told_apart() {
+        let mut late = sample(0, accepted());
+        // Due at 0, every connection busy until 5 ms, written at 5.2 ms, answered at 6 ms.
+        late.sendable_ns = late.intended_ns + 5 * MS;
+        late.sent_ns = Some(late.sendable_ns + MS / 5);
+        late.done_ns = late.intended_ns + 6 * MS;
+        let recording = record(&[late]);
+        assert_about(recording.response_time.max(), 6 * MS);
+        assert_about(recording.service_time.max(), 4 * MS / 5);
+        assert_about(recording.connection_wait.max(), 5 * MS);
+        assert_about(recording.send_delay.max(), MS / 5);
+    }
+
+    #[test]
+    fn what_timed_out_or_was_never_sent_is_in_the_response_time_and_refusals_are_not() {
+        let mut never = sample(3, SampleOutcome::NotSent);
+        never.sent_ns = None;
+        never.done_ns = never.intended_ns + 2_000 * MS;
+        let recording = record(&[
+            sample(0, accepted()),
+            sample(1, SampleOutcome::TimedOut),
+            sample(2, SampleOutcome::FailedStatus { status: 503 }),
+            never,
+            sample(4, SampleOutcome::Rejected { status: 429 }),
+            sample(5, SampleOutcome::Failed { error: "closed" }),
+        ]);
+        assert_eq!(recording.response_time.count(), 3);
+        assert_about(recording.response_time.max(), 2_000 * MS);
+        assert_eq!(recording.refused_time.count(), 3);
+        let kinds: Vec<&str> = recording.errors.iter().map(|error| error.kind.as_str()).collect();
+        assert_eq!(kinds.len(), 5, "{kinds:?}");
+        assert!(kinds.contains(&"HTTP 503") && kinds.contains(&"HTTP 429") && kinds.contains(&"closed"));
+    }
+
+    #[test]
+    fn the_warm_up_is_not_measured_but_its_events_are_in_the_ledger() {
+        let mut early = sample(0, accepted());
+        early.intended_ns = WARMUP_NS - 1;
+        let recording = record(&[early, sample(0, accepted())]);
+        assert_eq!((recording.outcomes.accepted, recording.outcomes_warmup.accepted), (1, 1));
+        assert_eq!(recording.response_time.count(), 1);
+        assert_eq!(recording.acknowledged.len(), 2);
+    }
+
+    #[test]
+    fn a_repeat_that_is_refused_is_as_it_should_be_and_one_that_is_accepted_is_not() {
+        let mut refused = sample(1, SampleOutcome::Rejected { status: 409 });
+        refused.repeat = true;
+        let mut again = sample(2, accepted());
+        again.repeat = true;
+        let recording = record(&[sample(0, accepted()), refused, again]);
+        assert_eq!(recording.repeats, Repeats { sent: 2, refused: 1, accepted: 1 });
+        assert_eq!(recording.repeats_accepted, 1);
+        assert_eq!(recording.acknowledged.len(), 1, "the ledger expects the first sending only");
+        assert!(recording.errors.is_empty(), "an expected refusal is no error: {:?}", recording.errors);
+    }
+
+    #[test]
+    fn a_second_without_any_event_is_there_and_empty() {
+        let recording = record(&[sample(0, accepted()), sample(2_500, accepted())]);
+        let planned: Vec<_> = recording.intervals.iter().map(|interval| (interval.offset_ms, interval.planned)).collect();
+        assert_eq!(planned, [(0, 1), (1_000, 0), (2_000, 1)]);
+    }
+
+    #[test]
+    fn the_thread_gives_back_everything_that_was_pushed() {
+        let snapshot = Arc::default();
+        let recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS);
+        let (mut samples, thread) = spawn(recorder, Arc::clone(&snapshot)).expect("a thread");
+        (0..5_000).for_each(|at_ms| samples.push(sample(at_ms, accepted())));
+        drop(samples);
+        let recording = thread.join().expect("the recording");
+        assert_eq!(recording.outcomes.accepted, 5_000);
+        assert_eq!(snapshot.lock().expect("the snapshot").outcomes.accepted, 5_000);
+    }
+
+    fn any_outcome() -> impl Strategy<Value = SampleOutcome> {
+        prop_oneof![
+            Just(accepted()),
+            (400u16..500).prop_map(|status| SampleOutcome::Rejected { status }),
+            (500u16..600).prop_map(|status| SampleOutcome::FailedStatus { status }),
+            Just(SampleOutcome::Failed { error: "closed" }),
+            Just(SampleOutcome::TimedOut),
+            Just(SampleOutcome::NotSent),
+        ]
+    }
+
+    proptest! {
+        /// In whatever order answers come, no request vanishes, and the seconds add up to the whole.
+        #[test]
+        fn outcomes_sum_to_planned_in_all_and_by_the_second(
+            samples in prop::collection::vec((0u64..10_000, any_outcome()), 0..200)
+        ) {
+            let samples: Vec<_> = samples.into_iter().map(|(at_ms, outcome)| sample(at_ms, outcome)).collect();
+            let recording = record(&samples);
+            prop_assert_eq!(recording.outcomes.total(), samples.len() as u64);
+            let of_intervals = |pick: fn(&Interval) -> u64| recording.intervals.iter().map(pick).sum::<u64>();
+            prop_assert_eq!(of_intervals(|interval| interval.planned), samples.len() as u64);
+            prop_assert_eq!(of_intervals(|interval| interval.outcomes.total()), samples.len() as u64);
+            prop_assert_eq!(of_intervals(|interval| interval.response_time.count), recording.response_time.count());
+        }
+    }
 }

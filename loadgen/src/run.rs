@@ -176,7 +176,7 @@ impl Measurement<'_> {
         result.load = loaded.load;
         result.resources = loaded.resources;
         result.durability = loaded.durability;
-        if plan.ledger && result.mode.as_deref() != Some("null") {
+        if plan.ledger && self.variant.mode.as_deref() != Some("null") {
             self.progress.phase(&self.variant.name, "drain", None);
             let account = Account {
                 acknowledged: &loaded.acknowledged,

@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use server::config::{Mode, Polling, Settings};
+use server::config::{Mode, Polling};
+
+pub use server::config::Settings;
 
 /// Runs the reference server until it is told to stop.
 pub fn serve(settings: Settings) -> ExitCode {

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use url::{Position, Url};
 use uuid::Uuid;
 
 use crate::observe::prometheus::Scrape;
@@ -118,7 +119,7 @@ impl Target {
     /// Where the load goes, with one key per organisation.
     pub fn destination(&self, keys: &[String]) -> Result<Destination, TargetError> {
         let bad_key = |_| TargetError::Unexpected { call: "the API key".to_owned(), reason: "it is no header value".to_owned() };
-        let host = &self.base[reqwest::Position::BeforeHost..reqwest::Position::AfterPort];
+        let host = &self.base[Position::BeforeHost..Position::AfterPort];
         let authorizations = keys.iter().map(|key| {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(bad_key)?;
             value.set_sensitive(true);

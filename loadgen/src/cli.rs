@@ -1,0 +1,177 @@
+//! Commands, flags and exit codes. Reads arguments, calls what does the work, writes what came out.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "results go to stdout, talk to stderr")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, Parser, Subcommand};
+use rand::Rng;
+use reports::model::Run;
+use reports::{html, schema, table, verdict};
+use tokio::task::LocalSet;
+
+use crate::plan::{Asked, BUILT_IN};
+use crate::run::{self, Context};
+use crate::serve;
+
+/// Exit code of a defect of this program or of the machine under it.
+const EXIT_INTERNAL: u8 = 1;
+/// Exit code of a command line or a plan that cannot be followed.
+const EXIT_USAGE: u8 = 2;
+
+const EXIT_CODES: &str = "Exit codes: 0 pass · 1 internal error · 2 usage · 3 objective missed, or an acknowledged event lost or \
+duplicated · 4 inconclusive · 5 invalid (no data, dead target, generator could not keep up, interrupted)";
+
+const RUN_EXAMPLES: &str = "Examples:
+  loadgen run                                          the reference server in three modes, on SQLite, under two minutes
+  loadgen run --slo 'response_time.p99 < 1ms'          the same, and exit 3 when a mode misses the objective
+  loadgen run --mode cache-first --rate 10000 --idle 0s --repeat 5
+  loadgen run --database postgres://me@localhost/postgres
+  loadgen run --target http://127.0.0.1:8080           a server that already runs
+  loadgen run --plan before-after                      the old design against the new";
+
+/// Measures event-ingestion servers so that nobody can argue with the result.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure: load, ledger, idle; writes run.json and report.html
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Run the reference server (the same flags as ingest-server)
+    Serve(Box<serve::Settings>),
+    /// Make report.html from a run.json
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Plan file (TOML); flags win over it
+    #[arg(value_name = "PLAN.toml", conflicts_with = "plan")]
+    plan_file: Option<PathBuf>,
+
+    /// Built-in plan
+    #[arg(long, value_name = "NAME", value_parser = BUILT_IN.map(|(name, _)| name))]
+    plan: Option<String>,
+
+    #[command(flatten)]
+    asked: Asked,
+
+    /// Folder for run.json and report.html [default: millrace-results/RUN_ID]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print run.json to stdout in place of the table
+    #[arg(long)]
+    json: bool,
+
+    /// No progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// A run.json
+    run: PathBuf,
+
+    /// Where the page goes [default: report.html beside it]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// A failure, and the exit code that goes with it.
+struct Failure(u8, String);
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(settings) => return serve::serve(*settings),
+        Command::Run(arguments) => measure(*arguments),
+        Command::Report(arguments) => report(&arguments).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure(code, message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn measure(arguments: RunArgs) -> Result<u8, Failure> {
+    let usage = |error: crate::plan::PlanError| Failure(EXIT_USAGE, error.to_string());
+    let base = match (&arguments.plan_file, &arguments.plan) {
+        (Some(path), _) => Asked::from_file(path),
+        (None, name) => Asked::built_in(name.as_deref().unwrap_or("default")),
+    };
+    let resolved = arguments.asked.over(base.map_err(usage)?).resolve(&serve::modes(), &serve::pollings()).map_err(usage)?;
+    let run_id = new_run_id();
+    let out = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
+    // Before the run: a path that cannot be written must not cost two minutes.
+    std::fs::create_dir_all(&out).map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", out.display())))?;
+
+    let context =
+        Context { run_id, command: std::env::args().collect(), stop: Arc::new(AtomicBool::new(false)), quiet: arguments.quiet };
+    if !arguments.quiet {
+        let seconds = run::expected_duration(&resolved.plan).as_secs();
+        eprintln!("plan '{}': {} variants × {}, about {seconds} s", resolved.plan.name, resolved.plan.variants.len(), resolved.plan.repeat);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
+    let mut run = LocalSet::new().block_on(&runtime, async {
+        tokio::spawn(stop_on_signal(Arc::clone(&context.stop)));
+        run::run(&resolved, &context).await
+    });
+    verdict::assess(&mut run);
+    write(&run, &out)?;
+    if arguments.json {
+        println!("{}", schema::write(&run));
+    } else {
+        println!("{}", table::render(&run));
+    }
+    eprintln!("{} and {}", out.join("run.json").display(), out.join("report.html").display());
+    Ok(run.verdict.exit_code)
+}
+
+fn write(run: &Run, out: &Path) -> Result<(), Failure> {
+    for (name, text) in [("run.json", schema::write(run)), ("report.html", html::render(run))] {
+        let path = out.join(name);
+        std::fs::write(&path, text).map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn report(arguments: &ReportArgs) -> Result<(), Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("{}: {error}", arguments.run.display()));
+    let text = std::fs::read_to_string(&arguments.run).map_err(|error| fail(&error))?;
+    let run = schema::read(&text).map_err(|error| fail(&error))?;
+    let out = arguments.out.clone().unwrap_or_else(|| arguments.run.with_file_name("report.html"));
+    std::fs::write(&out, html::render(&run)).map_err(|error| Failure(EXIT_USAGE, format!("{}: {error}", out.display())))?;
+    println!("{}", out.display());
+    Ok(())
+}
+
+/// The first signal ends the run early, with a report; the second ends the program.
+async fn stop_on_signal(stop: Arc<AtomicBool>) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\ninterrupted: ending this phase and writing what there is (once more to quit at once)");
+    }
+}
+
+/// Sorts by time, and two runs begun in the same second still differ.
+fn new_run_id() -> String {
+    let now = jiff::Timestamp::now();
+    format!("{}-{:04x}", now.strftime("%Y%m%dt%H%M%S"), rand::rng().random::<u16>())
+}
