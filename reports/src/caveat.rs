@@ -168,7 +168,8 @@ const RULES: &[Rule] = &[
         check: |_, r| {
             let n = r.load.outcomes.not_sent;
             let of = format::counted(r.load.planned, "planned event");
-            (n > 0).then(|| finding(n as f64, format!("{} of {of} were never sent", format::count(n))))?
+            let was_alive = !r.load.statuses.is_empty() || r.load.outcomes.accepted > 0;
+            (n > 0 && was_alive).then(|| finding(n as f64, format!("{} of {of} were never sent", format::count(n))))?
         },
     },
     Rule {

@@ -1,6 +1,10 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
+//!
+//! Data: [`model`], [`schema`], [`histogram`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing: [`format`] (numbers
+//! as text), [`summary`] and [`compare`] (rows of them), [`table`] (terminal).
 
 pub mod caveat;
+pub mod compare;
 #[cfg(test)]
 mod fixtures;
 pub mod format;
@@ -9,4 +13,6 @@ pub mod model;
 pub mod objective;
 pub mod schema;
 pub mod stats;
+pub mod summary;
+pub mod table;
 pub mod verdict;

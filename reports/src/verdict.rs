@@ -50,6 +50,7 @@ pub fn decide(run: &Run) -> Verdict {
     };
     let reasons = match outcome {
         Outcome::Pass => praise(run),
+        Outcome::Invalid => invalid,
         _ => [proven, invalid, missed, open].concat(),
     };
     Verdict { outcome, reasons, exit_code: outcome.exit_code() }

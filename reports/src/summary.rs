@@ -1,0 +1,178 @@
+//! The numbers of a run as text, one row a quantity and one cell a variant: what the table and the page both show.
+//!
+//! Repetitions become their median, with the spread beside it. Quantiles are never averaged: the median of repetitions is one
+//! of them (or the middle of two), and curves are drawn from merged histograms.
+
+use crate::format;
+use crate::histogram::TimeHistogram;
+use crate::model::{Run, TargetResult, Times, Variant};
+use crate::stats;
+
+/// One variant with its repetitions.
+#[derive(Debug, Clone)]
+pub struct Group<'a> {
+    /// Name of the variant.
+    pub name: &'a str,
+    /// As planned; `None` when a foreign result names a target that its plan does not.
+    pub variant: Option<&'a Variant>,
+    /// Its repetitions; empty when none was measured.
+    pub results: Vec<&'a TargetResult>,
+}
+
+/// The variants of a run in the order of the plan.
+pub fn groups(run: &Run) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> =
+        run.plan.variants.iter().map(|v| Group { name: &v.name, variant: Some(v), results: Vec::new() }).collect();
+    for result in &run.results {
+        match groups.iter_mut().find(|g| g.name == result.target) {
+            Some(group) => group.results.push(result),
+            None => groups.push(Group { name: &result.target, variant: None, results: vec![result] }),
+        }
+    }
+    groups
+}
+
+/// One number of one variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// With its unit; `–` when it was not measured or would pretend.
+    pub text: String,
+    /// Smallest and largest of the repetitions, when they differ.
+    pub spread: Option<String>,
+    /// It is a fault: lost or duplicated events, and the like. Always said in words too.
+    pub is_fault: bool,
+}
+
+impl Cell {
+    /// Without a spread.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), spread: None, is_fault: false }
+    }
+
+    fn unknown() -> Self {
+        Self::plain(format::UNKNOWN)
+    }
+}
+
+/// One quantity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What it is.
+    pub label: String,
+    /// In the order of [`groups`].
+    pub cells: Vec<Cell>,
+}
+
+impl Group<'_> {
+    /// Median and spread of a number over the repetitions that have it.
+    pub fn spread(&self, read: impl Fn(&TargetResult) -> Option<f64>) -> Option<stats::Spread> {
+        stats::spread(&self.results.iter().filter_map(|r| read(r)).collect::<Vec<_>>())
+    }
+
+    /// [`Group::spread`] as text.
+    pub fn cell(&self, read: impl Fn(&TargetResult) -> Option<f64>, text: impl Fn(f64) -> String) -> Cell {
+        self.spread(read)
+            .map_or_else(Cell::unknown, |s| Cell { spread: range(&s, &text), ..Cell::plain(text(s.median)) })
+    }
+
+    /// A sum over all repetitions that counts faults: 0 is good, anything else is marked.
+    pub fn faults(&self, read: impl Fn(&TargetResult) -> Option<u64>) -> Cell {
+        let counts: Vec<u64> = self.results.iter().filter_map(|r| read(r)).collect();
+        if counts.is_empty() {
+            return Cell::unknown();
+        }
+        let sum = counts.iter().sum();
+        Cell { is_fault: sum > 0, ..Cell::plain(format::count(sum)) }
+    }
+
+    /// Quantile `q` of a distribution: the median of the repetitions, printed only when each has enough samples beyond it.
+    pub fn quantile(&self, read: impl Fn(&TargetResult) -> Option<&Times>, q: f64) -> Cell {
+        let all: Vec<&Times> = self.results.iter().filter_map(|r| read(r)).filter(|t| t.count > 0).collect();
+        let Some(fewest) = all.iter().min_by_key(|t| t.count) else { return Cell::unknown() };
+        let values: Vec<f64> = all.iter().map(|t| t.quantile_ns(q)).collect();
+        let Some(spread) = stats::spread(&values) else { return Cell::unknown() };
+        // A foreign result may give a count and no such quantile; a time of 0 at a high quantile is then no measurement.
+        let absent = spread.max == 0.0 && all.iter().all(|t| t.max_ns > 0 && t.histogram.is_empty());
+        let censored = all.iter().map(|t| t.censored + t.overflowed).max().unwrap_or(0);
+        let text = format::quantile(&Times { count: fewest.count, censored, ..Times::default() }, q, spread.median);
+        match text.as_str() {
+            format::UNKNOWN => Cell::unknown(),
+            _ if absent => Cell::unknown(),
+            _ => Cell { spread: range(&spread, &format::time), ..Cell::plain(text) },
+        }
+    }
+
+    /// The largest value in any repetition.
+    pub fn largest(&self, read: impl Fn(&TargetResult) -> Option<&Times>) -> Cell {
+        let all: Vec<&Times> = self.results.iter().filter_map(|r| read(r)).filter(|t| t.count > 0).collect();
+        all.iter().max_by_key(|t| t.max_ns).map_or_else(Cell::unknown, |t| Cell::plain(format::largest(t)))
+    }
+
+    /// All repetitions in one histogram; `None` when there is none to be read.
+    pub fn merged(&self, read: impl Fn(&TargetResult) -> Option<&Times>) -> Option<TimeHistogram> {
+        let mut histograms = self.results.iter().filter_map(|r| read(r)?.histogram().ok()).filter(|h| h.count() > 0);
+        let mut merged = histograms.next()?;
+        histograms.for_each(|h| merged.merge(&h));
+        Some(merged)
+    }
+}
+
+/// `1.1–1.3 ms`, or nothing when there is one value or all read the same.
+fn range(spread: &stats::Spread, text: &impl Fn(f64) -> String) -> Option<String> {
+    let (low, high) = (text(spread.min), text(spread.max));
+    (low != high).then(|| format!("{low} – {high}"))
+}
+
+/// The distributions of the steady phase, as they are named.
+pub type ReadTimes = fn(&TargetResult) -> Option<&Times>;
+
+/// Response time of a repetition.
+pub fn response_time(r: &TargetResult) -> Option<&Times> {
+    Some(&r.load.response_time)
+}
+
+/// Service time of a repetition.
+pub fn service_time(r: &TargetResult) -> Option<&Times> {
+    Some(&r.load.service_time)
+}
+
+/// Send delay of a repetition.
+pub fn send_delay(r: &TargetResult) -> Option<&Times> {
+    Some(&r.load.send_delay)
+}
+
+/// Time to durable of a repetition, where it was measured.
+pub fn time_to_durable(r: &TargetResult) -> Option<&Times> {
+    r.ledger.as_ref()?.time_to_durable.as_ref().map(|t| &t.times)
+}
+
+/// The numbers that are asked for first.
+pub fn key_rows(run: &Run) -> Vec<Row> {
+    let groups = groups(run);
+    let row = |label: &str, read: &dyn Fn(&Group<'_>) -> Cell| Row {
+        label: label.to_owned(),
+        cells: groups.iter().map(read).collect(),
+    };
+    let quantile = |name: &str, read: ReadTimes, q: f64| {
+        row(&format!("{name} {}", format::quantile_name(q)), &move |g| g.quantile(read, q))
+    };
+    vec![
+        row("offered rate", &|g| g.cell(|r| Some(r.load.offered_per_s).filter(|o| *o > 0.0), format::rate)),
+        row("achieved rate", &|g| g.cell(|r| Some(r.load.achieved_per_s), format::rate)),
+        quantile("response time", response_time, 0.5),
+        quantile("response time", response_time, 0.99),
+        quantile("response time", response_time, 0.999),
+        row("response time max", &|g| g.largest(response_time)),
+        quantile("service time", service_time, 0.99),
+        quantile("send delay", send_delay, 0.99),
+        row("not accepted", &|g| g.faults(|r| Some(r.load.not_accepted()))),
+        row("acknowledged, lost", &|g| g.faults(|r| Some(r.ledger.as_ref()?.lost))),
+        row("acknowledged, duplicated", &|g| g.faults(|r| Some(r.ledger.as_ref()?.duplicated))),
+        quantile("time to durable", time_to_durable, 0.99),
+        row("SQL statements, idle", &|g| {
+            g.cell(|r| r.idle.as_ref()?.sql_statements_per_hour, |n| format::in_unit(n, "per_hour"))
+        }),
+        row("server CPU per event", &|g| g.cell(|r| r.cpu_ns_per_event(r.resources.server_cpu_s), format::time)),
+        row("server memory, peak", &|g| g.cell(|r| r.resources.server_rss_peak_bytes.map(|n| n as f64), format::bytes)),
+    ]
+}
