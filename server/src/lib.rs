@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod event;
+pub mod metrics;
 pub mod pending;
 pub mod store;
