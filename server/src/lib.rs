@@ -12,6 +12,7 @@ pub mod http;
 pub mod idempotency;
 pub mod ingest;
 pub mod limits;
+pub mod metrics;
 pub mod offload;
 pub mod openapi;
 pub mod parse;

@@ -103,12 +103,21 @@ impl Store {
     }
 
     /// The id of the event that holds this `dedup_id` since `since_us`.
-    pub async fn find_dedup(&self, _organization_id: Uuid, _dedup_id: &str, _since_us: i64) -> Result<Option<Uuid>, StoreError> {
+    pub async fn find_dedup(
+        &self,
+        _organization_id: Uuid,
+        _dedup_id: &str,
+        _since_us: i64,
+    ) -> Result<Option<Uuid>, StoreError> {
         todo!()
     }
 
     /// The newest `(organisation, dedup_id, event id)` since `since_us`, at most `limit`, and whether that was all.
-    pub async fn recent_dedup(&self, _since_us: i64, _limit: usize) -> Result<(Vec<(Uuid, Box<str>, Uuid)>, bool), StoreError> {
+    pub async fn recent_dedup(
+        &self,
+        _since_us: i64,
+        _limit: usize,
+    ) -> Result<(Vec<(Uuid, Box<str>, Uuid)>, bool), StoreError> {
         todo!()
     }
 
@@ -118,7 +127,13 @@ impl Store {
     }
 
     /// A page of this organisation's events in `state` (all states when `None`), oldest first, from `cursor` on.
-    pub async fn inbox(&self, _organization_id: Uuid, _state: Option<State>, _limit: usize, _cursor: Option<&str>) -> Result<Page, StoreError> {
+    pub async fn inbox(
+        &self,
+        _organization_id: Uuid,
+        _state: Option<State>,
+        _limit: usize,
+        _cursor: Option<&str>,
+    ) -> Result<Page, StoreError> {
         todo!()
     }
 
