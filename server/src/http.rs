@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -137,7 +137,7 @@ async fn connection(app: &Arc<App>, stream: TcpStream, mut stop: watch::Receiver
                 },
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
-                    Pin::new(&mut served).graceful_shutdown();
+                    std::pin::Pin::new(&mut served).graceful_shutdown();
                 }
             }
         }

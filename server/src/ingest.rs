@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::app::{App, Sink};
 use crate::auth::Organization;
-use crate::body;
 use crate::config::ms;
 use crate::dedup::Found;
 use crate::event::Event;

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToResponse, ToSchema};
-use uuid::Uuid;
 
 use crate::limits::Tier;
 
@@ -66,6 +65,11 @@ macro_rules! shapes {
     )*};
 }
 
+/// A UUID.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(value_type = String, format = "uuid")]
+pub struct Id(String);
+
 shapes! {
     /// An event as it is sent.
     EventIn {
@@ -82,7 +86,7 @@ shapes! {
     }
     /// An acknowledgement.
     Accepted {
-        id: Uuid,
+        id: Id,
         #[schema(example = "accepted")]
         status: String,
         durability: Durability,
@@ -94,7 +98,7 @@ shapes! {
     /// A 202 with its id, or a problem with its members.
     BatchResult {
         status: u16,
-        id: Option<Uuid>,
+        id: Option<Id>,
         durability: Option<Durability>,
         #[serde(rename = "type")]
         problem_type: Option<String>,
@@ -104,7 +108,7 @@ shapes! {
     }
     /// An event as it is read.
     EventOut {
-        id: Uuid,
+        id: Id,
         #[serde(rename = "type")]
         event_type: String,
         dedup_id: Option<String>,
@@ -124,7 +128,7 @@ shapes! {
     }
     /// An event that is now delivered.
     Delivered {
-        id: Uuid,
+        id: Id,
         state: EventState,
     }
     /// A wish for a key.
@@ -137,7 +141,7 @@ shapes! {
     }
     /// A key, this once.
     NewKey {
-        organization_id: Uuid,
+        organization_id: Id,
         organization_name: String,
         api_key: String,
         tier: Tier,
@@ -146,7 +150,7 @@ shapes! {
     }
     /// Whose key it is.
     KeyShown {
-        organization_id: Uuid,
+        organization_id: Id,
         organization_name: String,
         tier: Tier,
         /// 0 = no limit.
@@ -177,7 +181,7 @@ shapes! {
         /// Of the body or the query, when one is to blame.
         field: Option<String>,
         /// Of the first event, when this one is a duplicate.
-        id: Option<Uuid>,
+        id: Option<Id>,
     }
 }
 

@@ -248,7 +248,7 @@ async fn authenticate(app: &Arc<App>, headers: &HeaderMap) -> Result<(Arc<Organi
 }
 
 /// Read one event.
-#[utoipa::path(get, path = "/api/events/{id}", tag = "Reading", params(("id" = Uuid, Path, description = "Out of the acknowledgement")),
+#[utoipa::path(get, path = "/api/events/{id}", tag = "Reading", params(("id" = openapi::Id, Path, description = "Out of the acknowledgement")),
     responses((status = 200, description = "The event, from the moment of its 202", body = openapi::EventOut),
         (status = 401, response = openapi::ProblemAnswer), (status = 404, response = openapi::ProblemAnswer),
         (status = 429, response = openapi::ProblemAnswer), (status = 503, response = openapi::ProblemAnswer)))]
@@ -297,7 +297,7 @@ async fn inbox(app: &Arc<App>, call: &Call) -> Answer {
 }
 
 /// Mark an event as delivered: it leaves `status=persisted`.
-#[utoipa::path(post, path = "/api/ack/{id}", tag = "Reading", params(("id" = Uuid, Path, description = "Of the event")),
+#[utoipa::path(post, path = "/api/ack/{id}", tag = "Reading", params(("id" = openapi::Id, Path, description = "Of the event")),
     responses((status = 200, description = "Done, now or before", body = openapi::Delivered),
         (status = 401, response = openapi::ProblemAnswer), (status = 404, response = openapi::ProblemAnswer),
         (status = 429, response = openapi::ProblemAnswer), (status = 503, response = openapi::ProblemAnswer)))]
