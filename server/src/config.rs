@@ -3,14 +3,16 @@
 //! Not here: what a setting does (that is at its module). Units are in the names; a value out of range is refused at start
 //! with the flag, the value, the range and the remedy.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
-/// When an event is acknowledged. The table of modes stands in DESIGN.md and README.md.
+/// When an event is acknowledged. The table of modes stands in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Answer 202 and do nothing at all: the floor of the machine. Acknowledgements are worth nothing.
@@ -19,6 +21,25 @@ pub enum Mode {
     CacheFirst,
     /// Acknowledge once the event's row is committed.
     DbFirst,
+}
+
+impl Mode {
+    /// As the flag spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::CacheFirst => "cache-first",
+            Self::DbFirst => "db-first",
+        }
+    }
+
+    /// What an acknowledgement is worth, as the 202 says it (rule I1).
+    pub fn durability(self) -> &'static str {
+        match self {
+            Self::Null | Self::CacheFirst => "memory",
+            Self::DbFirst => "database",
+        }
+    }
 }
 
 /// When the processor looks for work. See [`crate::polling`].
@@ -33,7 +54,7 @@ pub enum Polling {
 }
 
 /// Where events are persisted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// An SQLite file (created when missing).
     Sqlite(PathBuf),
@@ -43,8 +64,8 @@ pub enum Database {
 
 /// A database setting that is neither `sqlite:PATH` nor `postgres://…`.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is not a database: give sqlite:PATH (a file, created when missing) or postgres://USER@HOST:PORT/NAME")]
-pub struct UnknownDatabase(String);
+#[error("that is not a database: give sqlite:PATH (a file, created when missing) or postgres://USER@HOST:PORT/NAME")]
+pub struct UnknownDatabase;
 
 impl FromStr for Database {
     type Err = UnknownDatabase;
@@ -53,9 +74,9 @@ impl FromStr for Database {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return Ok(Self::Postgres(text.to_owned()));
         }
-        match text.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//")) {
+        match text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
-            _ => Err(UnknownDatabase(text.to_owned())),
+            _ => Err(UnknownDatabase),
         }
     }
 }
@@ -66,6 +87,371 @@ impl Database {
         match self {
             Self::Sqlite(_) => "sqlite",
             Self::Postgres(_) => "postgres",
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(_) => f.write_str("postgres://…"),
+        }
+    }
+}
+
+/// A setting that must not be seen in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// All settings of one server.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "INGEST_LISTEN", default_value = "127.0.0.1:8080", help_heading = "What to serve")]
+    pub listen: SocketAddr,
+    /// When an event is acknowledged
+    #[arg(long, value_enum, env = "INGEST_MODE", default_value = "cache-first", help_heading = "What to serve")]
+    pub mode: Mode,
+    /// When the processor looks for work
+    #[arg(long, value_enum, env = "INGEST_POLLING", default_value = "wake", help_heading = "What to serve")]
+    pub polling: Polling,
+    /// Where events are persisted: sqlite:PATH (created when missing) or postgres://USER@HOST:PORT/NAME
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "INGEST_DATABASE",
+        hide_env_values = true,
+        default_value = "sqlite:ingest.db",
+        help_heading = "What to serve"
+    )]
+    pub database: Database,
+    /// Bearer token that POST /api/keys/generate asks for; needed to listen on an address that is not loopback
+    #[arg(long, value_name = "TOKEN", env = "INGEST_ADMIN_TOKEN", hide_env_values = true, help_heading = "What to serve")]
+    pub admin_token: Option<Secret>,
+    /// Stop, as on SIGTERM, when standard input ends: a parent that is killed then leaves no orphan
+    #[arg(long, env = "INGEST_EXIT_WITH_STDIN", help_heading = "What to serve")]
+    pub exit_with_stdin: bool,
+    /// What to log to standard error: a level, or a filter such as info,server=debug
+    #[arg(long, value_name = "FILTER", env = "INGEST_LOG", default_value = "info", help_heading = "What to serve")]
+    pub log: String,
+
+    /// Every number.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// One row of the table of numbers: flag, what it is now, what it may be.
+struct Bounded {
+    flag: &'static str,
+    value: u64,
+    range: RangeInclusive<u64>,
+}
+
+/// Writes each number down once: field, flag, environment variable, default, allowed range and help come from the same row.
+macro_rules! limits {
+    ($($heading:literal { $($name:ident, $flag:literal, $env:literal, $default:literal in $min:literal..=$max:literal: $help:literal;)* })*) => {
+        /// The numbers among the settings; the unit is in each name.
+        #[derive(Clone, Debug, Args)]
+        pub struct Limits {
+            $($(
+                #[doc = $help]
+                #[arg(
+                    long = $flag,
+                    value_name = "N",
+                    env = $env,
+                    default_value_t = $default,
+                    help_heading = $heading,
+                    help = concat!($help, " [range: ", stringify!($min), "..=", stringify!($max), "]")
+                )]
+                pub $name: u64,
+            )*)*
+        }
+
+        impl Limits {
+            fn rows(&self) -> Vec<Bounded> {
+                vec![$($(Bounded { flag: concat!("--", $flag), value: self.$name, range: $min..=$max },)*)*]
+            }
+        }
+    };
+}
+
+limits! {
+    "Connections and threads" {
+        http_threads, "http-threads", "INGEST_HTTP_THREADS", 0 in 0..=256:
+            "Threads that answer requests; 0 takes half of the processors, at least one";
+        connections_max, "connections-max", "INGEST_CONNECTIONS_MAX", 4096 in 1..=1000000:
+            "Open connections; one more is answered 503 and closed";
+        header_bytes_max, "header-bytes-max", "INGEST_HEADER_BYTES_MAX", 16384 in 8192..=1048576:
+            "Bytes of a request's head; more is answered 431";
+        headers_max, "headers-max", "INGEST_HEADERS_MAX", 64 in 8..=1000:
+            "Header fields of a request; more is answered 431";
+        header_timeout_ms, "header-timeout-ms", "INGEST_HEADER_TIMEOUT_MS", 5000 in 10..=600000:
+            "Time from the first byte of a request to the end of its head; later is answered 408";
+        body_timeout_ms, "body-timeout-ms", "INGEST_BODY_TIMEOUT_MS", 10000 in 10..=600000:
+            "Time for a request's body; later is answered 408";
+        idle_timeout_ms, "idle-timeout-ms", "INGEST_IDLE_TIMEOUT_MS", 300000 in 100..=86400000:
+            "How long a connection may do nothing before it is closed";
+        shutdown_timeout_ms, "shutdown-timeout-ms", "INGEST_SHUTDOWN_TIMEOUT_MS", 20000 in 100..=3600000:
+            "Time after SIGTERM for finishing requests (at most half of it) and for persisting what is pending";
+    }
+    "Requests" {
+        payload_bytes_max, "payload-bytes-max", "INGEST_PAYLOAD_BYTES_MAX", 262144 in 1..=67108864:
+            "Bytes of one event's payload; more is answered 413";
+        batch_body_bytes_max, "batch-body-bytes-max", "INGEST_BATCH_BODY_BYTES_MAX", 4194304 in 1024..=268435456:
+            "Bytes of one batch; more is answered 413";
+        batch_items_max, "batch-items-max", "INGEST_BATCH_ITEMS_MAX", 1000 in 1..=100000:
+            "Events in one batch; more is answered 413";
+        json_depth_max, "json-depth-max", "INGEST_JSON_DEPTH_MAX", 128 in 1..=100000:
+            "Levels of nesting in a payload; more is answered 400";
+        rate_limit_free_per_minute, "rate-limit-free-per-minute", "INGEST_RATE_LIMIT_FREE_PER_MINUTE", 100 in 0..=1000000000:
+            "Requests a minute of an organisation of tier free; 0 = no limit";
+        rate_limit_pro_per_minute, "rate-limit-pro-per-minute", "INGEST_RATE_LIMIT_PRO_PER_MINUTE", 1000 in 0..=1000000000:
+            "Requests a minute of an organisation of tier pro; 0 = no limit";
+        rate_limit_business_per_minute, "rate-limit-business-per-minute", "INGEST_RATE_LIMIT_BUSINESS_PER_MINUTE", 10000 in 0..=1000000000:
+            "Requests a minute of an organisation of tier business; 0 = no limit";
+        rate_limit_enterprise_per_minute, "rate-limit-enterprise-per-minute", "INGEST_RATE_LIMIT_ENTERPRISE_PER_MINUTE", 100000 in 0..=1000000000:
+            "Requests a minute of an organisation of tier enterprise; 0 = no limit";
+    }
+    "Keys, duplicates and repeats" {
+        key_cache_ttl_s, "key-cache-ttl-s", "INGEST_KEY_CACHE_TTL_S", 30 in 1..=3600:
+            "How long a key is taken from memory; also how long a rotated key may still work in other processes on the same database";
+        key_stale_s_max, "key-stale-s-max", "INGEST_KEY_STALE_S_MAX", 3600 in 1..=86400:
+            "How long known keys go on working while the database cannot be asked";
+        key_cache_entries_max, "key-cache-entries-max", "INGEST_KEY_CACHE_ENTRIES_MAX", 100000 in 100..=10000000:
+            "Keys in memory; the least recently used one goes first";
+        dedup_window_s, "dedup-window-s", "INGEST_DEDUP_WINDOW_S", 86400 in 1..=31536000:
+            "How long a dedup_id is remembered";
+        dedup_entries_max, "dedup-entries-max", "INGEST_DEDUP_ENTRIES_MAX", 1000000 in 2..=1000000000:
+            "dedup_ids in memory; beyond it the database is asked. At least twice --pending-events-max";
+        idempotency_window_s, "idempotency-window-s", "INGEST_IDEMPOTENCY_WINDOW_S", 86400 in 1..=604800:
+            "How long the answer to an Idempotency-Key is kept (in memory only: a restart forgets it)";
+        idempotency_bytes_max, "idempotency-bytes-max", "INGEST_IDEMPOTENCY_BYTES_MAX", 67108864 in 65536..=17179869184:
+            "Bytes of kept answers to Idempotency-Keys, 256 bytes of overhead each; the least recently used one goes first";
+    }
+    "Persisting" {
+        pending_events_max, "pending-events-max", "INGEST_PENDING_EVENTS_MAX", 100000 in 1..=100000000:
+            "Events acknowledged and not yet persisted (cache-first); more is answered 503";
+        pending_bytes_max, "pending-bytes-max", "INGEST_PENDING_BYTES_MAX", 268435456 in 1048576..=1099511627776:
+            "Bytes acknowledged and not yet persisted (cache-first); more is answered 503";
+        batch_events_max, "batch-events-max", "INGEST_BATCH_EVENTS_MAX", 1000 in 1..=10000:
+            "Events that the processor persists in one transaction";
+        writer_group_events_max, "writer-group-events-max", "INGEST_WRITER_GROUP_EVENTS_MAX", 500 in 1..=10000:
+            "Events of waiting requests that db-first puts into one transaction";
+        writer_queue_events_max, "writer-queue-events-max", "INGEST_WRITER_QUEUE_EVENTS_MAX", 10000 in 1..=1000000:
+            "Events that may wait for the db-first writer; more is answered 503";
+        database_connections_max, "database-connections-max", "INGEST_DATABASE_CONNECTIONS_MAX", 4 in 1..=100:
+            "Connections to PostgreSQL, or readers of SQLite (which has one writer besides)";
+        store_timeout_ms, "store-timeout-ms", "INGEST_STORE_TIMEOUT_MS", 5000 in 10..=600000:
+            "Time that a request may wait for the database; later is answered 503";
+    }
+    "Polling" {
+        poll_interval_ms, "poll-interval-ms", "INGEST_POLL_INTERVAL_MS", 100 in 1..=3600000:
+            "adaptive and wake: the first wait after an event; doubles with each empty poll";
+        poll_interval_ms_max, "poll-interval-ms-max", "INGEST_POLL_INTERVAL_MS_MAX", 2000 in 1..=3600000:
+            "adaptive and wake: where the doubling ends";
+        deep_idle_after_polls, "deep-idle-after-polls", "INGEST_DEEP_IDLE_AFTER_POLLS", 10 in 1..=1000000:
+            "adaptive and wake: the empty poll in a row with which deep idle begins";
+        deep_idle_interval_ms, "deep-idle-interval-ms", "INGEST_DEEP_IDLE_INTERVAL_MS", 30000 in 1..=3600000:
+            "adaptive and wake: the wait between polls in deep idle";
+        poll_interval_ms_fixed, "poll-interval-ms-fixed", "INGEST_POLL_INTERVAL_MS_FIXED", 2000 in 1..=3600000:
+            "fixed: the wait between polls";
+        claim_lease_s, "claim-lease-s", "INGEST_CLAIM_LEASE_S", 30 in 1..=86400:
+            "How long a claimed row is one process's before another may claim it";
+    }
+}
+
+/// A setting that the server cannot start with.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A number outside its range.
+    #[error("{flag} is {value}, and must be from {min} to {max}: give a number in that range, or leave it out for the default")]
+    OutOfRange {
+        /// With its dashes.
+        flag: &'static str,
+        /// As given.
+        value: u64,
+        /// Smallest allowed.
+        min: u64,
+        /// Largest allowed.
+        max: u64,
+    },
+    /// The index of dedup_ids could lose one of an event that is only in memory.
+    #[error(
+        "--dedup-entries-max is {entries}, and must be at least twice --pending-events-max ({pending}): the dedup_id of an event \
+         that is not persisted yet is known to this index alone, and must not be pushed out; raise the one or lower the other"
+    )]
+    DedupBelowPending {
+        /// --dedup-entries-max
+        entries: u64,
+        /// --pending-events-max
+        pending: u64,
+    },
+    /// An interval that would shrink where it should grow.
+    #[error(
+        "--poll-interval-ms is {first}, which is over --poll-interval-ms-max ({max}): lower the first or raise the second"
+    )]
+    IntervalsCrossed {
+        /// --poll-interval-ms
+        first: u64,
+        /// --poll-interval-ms-max
+        max: u64,
+    },
+    /// Anybody who reaches the port could make keys.
+    #[error(
+        "--listen {listen} is not a loopback address, and without --admin-token anybody who reaches it could make API keys: \
+         set --admin-token (or INGEST_ADMIN_TOKEN), or listen on 127.0.0.1"
+    )]
+    OpenWithoutToken {
+        /// --listen
+        listen: SocketAddr,
+    },
+    /// A token that can be guessed.
+    #[error("--admin-token has {characters} characters, and must have at least 16: anybody who guesses it can make API keys")]
+    ShortToken {
+        /// How many were given.
+        characters: usize,
+    },
+}
+
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Default for Settings {
+    /// What no flags at all give (environment variables count).
+    fn default() -> Self {
+        Defaults::parse_from(["ingest-server"]).settings
+    }
+}
+
+impl Settings {
+    /// Refuses what the server could not keep its promises with.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        for Bounded { flag, value, range } in self.limits.rows() {
+            if !range.contains(&value) {
+                return Err(SettingsError::OutOfRange { flag, value, min: *range.start(), max: *range.end() });
+            }
+        }
+        let limits = &self.limits;
+        if limits.dedup_entries_max < 2 * limits.pending_events_max {
+            return Err(SettingsError::DedupBelowPending {
+                entries: limits.dedup_entries_max,
+                pending: limits.pending_events_max,
+            });
+        }
+        if limits.poll_interval_ms > limits.poll_interval_ms_max {
+            return Err(SettingsError::IntervalsCrossed {
+                first: limits.poll_interval_ms,
+                max: limits.poll_interval_ms_max,
+            });
+        }
+        match &self.admin_token {
+            None if !self.listen.ip().is_loopback() => Err(SettingsError::OpenWithoutToken { listen: self.listen }),
+            Some(Secret(token)) if token.chars().count() < 16 => {
+                Err(SettingsError::ShortToken { characters: token.chars().count() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `--http-threads`, with 0 resolved to half of the processors.
+    pub fn http_threads(&self) -> usize {
+        match self.limits.http_threads {
+            0 => std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1)),
+            threads => usize::try_from(threads).unwrap_or(1),
+        }
+    }
+}
+
+/// Milliseconds of a setting as a duration.
+pub fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+/// Seconds of a setting as microseconds, the unit of an event's times.
+pub fn s_to_us(value: u64) -> i64 {
+    i64::try_from(value.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// A count of a setting as the size of something in memory.
+pub fn count(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Settings {
+        Defaults::try_parse_from([&["ingest-server"], arguments].concat()).expect("arguments parse").settings
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(parse(&[]).validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_number_is_refused_just_outside_its_range_with_its_flag_and_range() {
+        for row in parse(&[]).limits.rows() {
+            let above = (row.range.end() + 1).to_string();
+            let error = parse(&[row.flag, &above]).validate().expect_err(row.flag).to_string();
+            for part in [row.flag, &above, &row.range.start().to_string(), &row.range.end().to_string()] {
+                assert!(error.contains(part), "{error} names {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_fails_together_is_refused_with_the_reason_and_the_remedy() {
+        for (arguments, part) in [
+            (&["--dedup-entries-max", "199999"][..], "at least twice --pending-events-max (100000)"),
+            (&["--poll-interval-ms", "3000"], "over --poll-interval-ms-max (2000)"),
+            (&["--listen", "0.0.0.0:80"], "set --admin-token"),
+            (&["--listen", "[::]:80"], "set --admin-token"),
+            (&["--admin-token", "short"], "at least 16"),
+        ] {
+            let error = parse(arguments).validate().expect_err(part).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let open = parse(&["--listen", "0.0.0.0:80", "--admin-token", "0123456789abcdef"]);
+        assert_eq!(open.validate(), Ok(()));
+    }
+
+    #[test]
+    fn neither_a_password_nor_a_token_is_printed() {
+        let settings = parse(&["--database", "postgres://me:hunter2@db/x", "--admin-token", "hunter2hunter2hunter2"]);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_database_is_a_file_or_a_url_and_nothing_else() {
+        let file = |path: &str| Ok::<_, String>(Database::Sqlite(path.into()));
+        for (text, expected) in [
+            ("sqlite:a.db", file("a.db")),
+            ("sqlite:///tmp/a.db", file("/tmp/a.db")),
+            ("postgres://h/x", Ok(Database::Postgres("postgres://h/x".into()))),
+            ("sqlite:", Err(UnknownDatabase.to_string())),
+            ("mysql://h/x", Err(UnknownDatabase.to_string())),
+        ] {
+            assert_eq!(text.parse::<Database>().map_err(|error| error.to_string()), expected, "{text}");
         }
     }
 }

@@ -1,6 +1,44 @@
 //! Floor 1 of the map: the reference event-ingestion server.
 
+pub mod app;
+pub mod auth;
+pub mod body;
+pub mod cache_counters;
+pub mod claims;
 pub mod config;
+pub mod dedup;
 pub mod event;
+pub mod http;
+pub mod idempotency;
+pub mod ingest;
+pub mod limits;
+pub mod metrics;
+pub mod offload;
+pub mod openapi;
+pub mod parse;
 pub mod pending;
+pub mod problem;
+pub mod routes;
+pub mod runtime;
 pub mod store;
+pub mod wire;
+pub mod writer;
+
+pub use runtime::{Running, ServeError, Stopped, run, start};
+
+/// A `--log` that is neither a level nor a filter.
+#[derive(Debug, thiserror::Error)]
+#[error("--log '{filter}' is not a filter: {reason}; give a level (error, warn, info, debug, trace) or target=level, separated by commas")]
+pub struct BadLogFilter {
+    filter: String,
+    reason: String,
+}
+
+/// Sends the log of this process to standard error, once; what comes second has no effect.
+pub fn log_to_stderr(filter: &str) -> Result<(), BadLogFilter> {
+    let parsed = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| BadLogFilter { filter: filter.to_owned(), reason: error.to_string() })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_ansi(false).finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}

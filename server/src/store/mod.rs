@@ -1,14 +1,24 @@
 //! Where events are persisted: SQLite or PostgreSQL behind one set of questions. Everything SQL is below this module.
 //!
 //! Each statement is counted by kind ([`crate::metrics`]), because what the server costs while idle is one of the things
-//! this project measures.
+//! this project measures. Not counted is what opens a connection: its settings and the migrations.
+//!
+//! Not here: retries (the processor's), caches (the callers'), and what a state means to a webhook.
 
+mod postgres;
+mod sqlite;
+
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use crate::config::Database;
 use crate::event::Event;
+use crate::metrics::{Metrics, Statement};
 
 /// An event as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,9 +88,46 @@ pub struct Page {
     pub next_cursor: Option<String>,
 }
 
+/// Bounds of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// PostgreSQL: connections of this process at most.
+    pub postgres_connections_max: u32,
+    /// SQLite: connections that only read (there is one more, which writes).
+    pub sqlite_readers_max: u32,
+    /// How long a caller waits for a free connection before it is told that the store is unavailable.
+    pub acquire_timeout: Duration,
+    /// How long one statement may take (SQLite: wait for a lock) before the store counts as unavailable.
+    pub statement_timeout: Duration,
+    /// How long a `dedup_id` stays taken.
+    pub dedup_window: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            postgres_connections_max: 8,
+            sqlite_readers_max: 2,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            dedup_window: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
 /// The store could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// It could not be opened at start.
+    #[error("cannot open the database {database}: {cause}; {remedy}")]
+    Open {
+        /// Where, without a password.
+        database: String,
+        /// What went wrong.
+        cause: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// Away, out of connections, or out of time: trying again may succeed.
     #[error("the database is unavailable: {0}")]
     Unavailable(sqlx::Error),
@@ -92,56 +139,367 @@ pub enum StoreError {
     BadCursor,
 }
 
-/// See the module. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Store {}
-
-impl Store {
-    /// Writes the events in one transaction; the answers are in the order of the events. All or nothing on error.
-    pub async fn insert(&self, _events: &[Arc<Event>], _handling: Handling) -> Result<Vec<Inserted>, StoreError> {
-        todo!()
-    }
-
-    /// The id of the event that holds this `dedup_id` since `since_us`.
-    pub async fn find_dedup(&self, _organization_id: Uuid, _dedup_id: &str, _since_us: i64) -> Result<Option<Uuid>, StoreError> {
-        todo!()
-    }
-
-    /// The newest `(organisation, dedup_id, event id)` since `since_us`, at most `limit`, and whether that was all.
-    pub async fn recent_dedup(&self, _since_us: i64, _limit: usize) -> Result<(Vec<(Uuid, Box<str>, Uuid)>, bool), StoreError> {
-        todo!()
-    }
-
-    /// One event of this organisation.
-    pub async fn event(&self, _organization_id: Uuid, _id: Uuid) -> Result<Option<StoredEvent>, StoreError> {
-        todo!()
-    }
-
-    /// A page of this organisation's events in `state` (all states when `None`), oldest first, from `cursor` on.
-    pub async fn inbox(&self, _organization_id: Uuid, _state: Option<State>, _limit: usize, _cursor: Option<&str>) -> Result<Page, StoreError> {
-        todo!()
-    }
-
-    /// Marks an event as delivered; false when this organisation has no such event.
-    pub async fn acknowledge(&self, _organization_id: Uuid, _id: Uuid) -> Result<bool, StoreError> {
-        todo!()
-    }
-
-    /// Adds a key.
-    pub async fn add_key(&self, _key: &KeyRow) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Looks a key up by hash.
-    pub async fn find_key(&self, _key_hash: &[u8; 32]) -> Result<Option<KeyRow>, StoreError> {
-        todo!()
-    }
-
-    /// Puts `new` in the place of the key `old_hash`, in one transaction; false when `old_hash` is not there (any more).
-    pub async fn replace_key(&self, _old_hash: &[u8; 32], _new: &KeyRow) -> Result<bool, StoreError> {
-        todo!()
+impl StoreError {
+    /// Whether the values of an event are to blame (as opposed to the database or our SQL), so that the same event alone
+    /// would fail again and others would not.
+    pub fn blames_values(&self) -> bool {
+        match self {
+            Self::Refused(sqlx::Error::Encode(_)) => true,
+            Self::Refused(sqlx::Error::Database(error)) => {
+                match error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                    // Data exception, integrity constraint violation, program limit exceeded.
+                    Some(error) => ["22", "23", "54"].iter().any(|class| error.code().starts_with(class)),
+                    None => {
+                        matches!(sqlite_code(error.as_ref()), Some(SQLITE_TOOBIG | SQLITE_CONSTRAINT | SQLITE_MISMATCH))
+                    }
+                }
+            }
+            _ => false,
+        }
     }
 }
 
-/// Raw JSON text of a payload, as stored.
-pub type Payload = Bytes;
+/// Primary result codes of SQLite (<https://sqlite.org/rescode.html>).
+const SQLITE_ERROR: i32 = 1;
+const SQLITE_TOOBIG: i32 = 18;
+const SQLITE_CONSTRAINT: i32 = 19;
+const SQLITE_MISMATCH: i32 = 20;
+const SQLITE_MISUSE: i32 = 21;
+const SQLITE_RANGE: i32 = 25;
+
+/// The primary code in the low byte of an extended one.
+fn sqlite_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+    error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let refused = match &error {
+            sqlx::Error::Database(inner) => match inner.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                // Feature not supported, and the classes that speak of the values, the SQL or the rights to run it.
+                Some(error) => ["0A", "21", "22", "23", "42", "54"].iter().any(|class| error.code().starts_with(class)),
+                // All the others (BUSY, LOCKED, IOERR, FULL, READONLY, CANTOPEN …) may pass.
+                None => matches!(
+                    sqlite_code(inner.as_ref()),
+                    Some(
+                        SQLITE_ERROR
+                            | SQLITE_TOOBIG
+                            | SQLITE_CONSTRAINT
+                            | SQLITE_MISMATCH
+                            | SQLITE_MISUSE
+                            | SQLITE_RANGE
+                    )
+                ),
+            },
+            sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::RowNotFound => true,
+            _ => false,
+        };
+        if refused { Self::Refused(error) } else { Self::Unavailable(error) }
+    }
+}
+
+/// See the module. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Arc<Backend>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Sqlite(sqlite::SqliteStore),
+    Postgres(postgres::PostgresStore),
+}
+
+/// Calls the method of the same name of whichever store it is.
+macro_rules! either {
+    ($store:expr, $inner:ident => $call:expr) => {
+        match $store.backend.as_ref() {
+            Backend::Sqlite($inner) => $call,
+            Backend::Postgres($inner) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the database (an SQLite file is created when missing), and brings its tables up to date.
+    pub async fn connect(database: &Database, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let backend = match database {
+            Database::Sqlite(path) => {
+                Backend::Sqlite(sqlite::SqliteStore::connect(path, limits, metrics.clone()).await?)
+            }
+            Database::Postgres(url) => {
+                Backend::Postgres(postgres::PostgresStore::connect(url, limits, metrics.clone()).await?)
+            }
+        };
+        Ok(Self { backend: Arc::new(backend), metrics })
+    }
+
+    /// Writes the events; the answers are in the order of the events. Counts `events_persisted` and `persist_seconds`.
+    ///
+    /// On an error the caller doesn't know what was committed (a connection can break during the commit) and must not
+    /// acknowledge any of them. Trying again with the same events is safe: what was committed is then `AlreadyThere`.
+    pub async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = either!(self, store => store.insert(events, handling).await)?;
+        let committed_at_us = now_us();
+        for (event, outcome) in events.iter().zip(&outcomes) {
+            if !matches!(outcome, Inserted::DuplicateOf(_)) {
+                self.metrics.events_persisted.inc();
+                let seconds = (committed_at_us - event.created_at_us).max(0) as f64 / MICROSECONDS_PER_SECOND;
+                self.metrics.persist_seconds.observe(seconds);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The id of the event that holds this `dedup_id` since `since_us`.
+    pub async fn find_dedup(
+        &self,
+        organization_id: Uuid,
+        dedup_id: &str,
+        since_us: i64,
+    ) -> Result<Option<Uuid>, StoreError> {
+        either!(self, store => store.find_dedup(organization_id, dedup_id, since_us).await)
+    }
+
+    /// The newest `(organisation, dedup_id, event id)` since `since_us`, newest first, at most `limit`, and whether that was all.
+    ///
+    /// Finds events by their ids, which carry their time ([`Event::id`]): the window needs no index of its own.
+    pub async fn recent_dedup(
+        &self,
+        since_us: i64,
+        limit: usize,
+    ) -> Result<(Vec<(Uuid, Box<str>, Uuid)>, bool), StoreError> {
+        let limit_rows = row_count(limit.saturating_add(1));
+        let mut found = either!(self, store => store.recent_dedup(oldest_id(since_us), since_us, limit_rows).await)?;
+        let complete = found.len() <= limit;
+        found.truncate(limit);
+        Ok((found, complete))
+    }
+
+    /// One event of this organisation.
+    pub async fn event(&self, organization_id: Uuid, id: Uuid) -> Result<Option<StoredEvent>, StoreError> {
+        either!(self, store => store.event(organization_id, id).await)
+    }
+
+    /// A page of this organisation's events in `state` (all states when `None`), oldest first, from `cursor` on.
+    pub async fn inbox(
+        &self,
+        organization_id: Uuid,
+        state: Option<State>,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        let after = cursor.map(Cursor::decode).transpose()?.unwrap_or_default();
+        let limit_rows = row_count(limit.saturating_add(1));
+        let mut rows = either!(self, store => store.inbox(organization_id, state, limit_rows, after).await)?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = if more { rows.last().map(|(at, _)| at.encode()) } else { None };
+        Ok(Page { events: rows.into_iter().map(|(_, event)| event).collect(), next_cursor })
+    }
+
+    /// Marks an event as delivered; false when this organisation has no such event. Counts `events_delivered`, once per event.
+    pub async fn acknowledge(&self, organization_id: Uuid, id: Uuid) -> Result<bool, StoreError> {
+        if either!(self, store => store.mark_delivered(organization_id, id).await)? {
+            self.metrics.events_delivered.inc();
+            return Ok(true);
+        }
+        Ok(self.event(organization_id, id).await?.is_some())
+    }
+
+    /// Adds a key.
+    pub async fn add_key(&self, key: &KeyRow) -> Result<(), StoreError> {
+        either!(self, store => store.add_key(key).await)
+    }
+
+    /// Looks a key up by hash.
+    pub async fn find_key(&self, key_hash: &[u8; 32]) -> Result<Option<KeyRow>, StoreError> {
+        either!(self, store => store.find_key(key_hash).await)
+    }
+
+    /// Puts `new` in the place of the key `old_hash`, at once; false when `old_hash` is not there (any more).
+    pub async fn replace_key(&self, old_hash: &[u8; 32], new: &KeyRow) -> Result<bool, StoreError> {
+        either!(self, store => store.replace_key(old_hash, new).await)
+    }
+
+    /// Whether rows want the processor: received, or claimed before `lease_expired_us` by a process that has not finished them.
+    pub async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
+        either!(self, store => store.wants_processing(lease_expired_us).await)
+    }
+
+    /// How many rows want the processor (see [`Store::wants_processing`]).
+    pub async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
+        either!(self, store => store.depth(lease_expired_us).await)
+    }
+
+    /// Claims the oldest rows that want the processor, at most `limit`. No two claims get the same row, whichever process asks.
+    pub async fn claim(&self, now_us: i64, lease_expired_us: i64, limit: usize) -> Result<Vec<Uuid>, StoreError> {
+        either!(self, store => store.claim(now_us, lease_expired_us, row_count(limit)).await)
+    }
+
+    /// Marks rows that were claimed at `claimed_at_us` as processed; those that another process has claimed since are its own.
+    pub async fn complete(&self, ids: &[Uuid], claimed_at_us: i64) -> Result<u64, StoreError> {
+        either!(self, store => store.complete(ids, claimed_at_us).await)
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        either!(self, store => store.ping().await)
+    }
+
+    /// The settings that decide what a commit is worth, read back from the database.
+    pub async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
+        either!(self, store => store.durability_settings().await)
+    }
+
+    /// Waits for statements in progress and closes all connections; what comes after is answered with `Unavailable`.
+    pub async fn close(&self) {
+        either!(self, store => store.close().await)
+    }
+}
+
+/// The present, in microseconds since the epoch.
+pub fn now_us() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}
+
+const MICROSECONDS_PER_SECOND: f64 = 1e6;
+
+/// How far the clock that made an id may lie behind the one that stamped the event (they are read one after the other, and
+/// UUIDv7 cuts to milliseconds).
+const ID_CLOCK_SLACK_MS: i64 = 60_000;
+
+/// The smallest UUIDv7 of an event taken in at `since_us`.
+fn oldest_id(since_us: i64) -> Uuid {
+    let since_ms = u64::try_from(since_us / 1_000 - ID_CLOCK_SLACK_MS).unwrap_or(0);
+    Uuid::from_u128(u128::from(since_ms & 0xffff_ffff_ffff) << 80)
+}
+
+/// A number of rows as SQL's LIMIT takes it.
+fn row_count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// The text of the `status` column for fresh rows.
+fn fresh_status(handling: Handling) -> &'static str {
+    match handling {
+        Handling::Done => "processed",
+        Handling::Wanted => "received",
+    }
+}
+
+/// What the contract's state of a `status` column is; an unknown one was written by a newer server.
+fn state_of(status: &str) -> Result<State, sqlx::Error> {
+    match status {
+        "received" | "processing" | "processed" => Ok(State::Persisted),
+        "delivered" => Ok(State::Delivered),
+        "failed" => Ok(State::Failed),
+        "dead_letter" => Ok(State::DeadLetter),
+        other => Err(sqlx::Error::Decode(format!("unknown status '{other}' in the database").into())),
+    }
+}
+
+/// The texts of the `status` column that make up a state (three, because a prepared statement has a fixed number of places).
+fn statuses_of(state: State) -> [&'static str; 3] {
+    match state {
+        State::Persisted => ["received", "processing", "processed"],
+        State::Delivered => ["delivered"; 3],
+        State::Failed => ["failed"; 3],
+        State::DeadLetter => ["dead_letter"; 3],
+    }
+}
+
+/// A place in an inbox: after the row `(tx, seq)`. SQLite has no tx; there it is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cursor {
+    tx: u64,
+    seq: i64,
+}
+
+impl Cursor {
+    fn encode(self) -> String {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.tx.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.seq.to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn decode(text: &str) -> Result<Self, StoreError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| StoreError::BadCursor)?;
+        let bytes: [u8; 16] = bytes.try_into().map_err(|_| StoreError::BadCursor)?;
+        let number = u128::from_be_bytes(bytes);
+        let seq = i64::try_from(number & u128::from(u64::MAX)).map_err(|_| StoreError::BadCursor)?;
+        Ok(Self { tx: (number >> 64) as u64, seq })
+    }
+}
+
+/// The payload as text, without a copy. The parser upstream has seen that it is UTF-8; what got past it is refused here
+/// and not written to a place where it could not be read back.
+fn payload_text(event: &Event) -> Result<&str, sqlx::Error> {
+    std::str::from_utf8(&event.payload).map_err(|error| sqlx::Error::Encode(Box::new(error)))
+}
+
+/// The one place that SQL passes: counts each statement when it ends, also when its caller goes away before that.
+#[derive(Debug)]
+struct Counter {
+    metrics: Arc<Metrics>,
+}
+
+impl Counter {
+    async fn run<T>(
+        &self,
+        kind: Statement,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        let _counted = CountedAtEnd { metrics: &self.metrics, kind };
+        self.checked(statement.await)
+    }
+
+    /// Counts what failed, and sorts it; for what is no statement, too (waiting for a connection).
+    fn checked<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        result.map_err(|error| {
+            self.metrics.store_errors.inc();
+            StoreError::from(error)
+        })
+    }
+}
+
+struct CountedAtEnd<'a> {
+    metrics: &'a Metrics,
+    kind: Statement,
+}
+
+impl Drop for CountedAtEnd<'_> {
+    fn drop(&mut self) {
+        self.metrics.statement(self.kind);
+    }
+}
+
+/// How often an insert that found its `dedup_id` held by an event older than the window tries to take it over. A round is
+/// lost only to another process that does the same.
+const TAKE_OVER_ROUNDS_MAX: usize = 3;
+
+/// What the conflict path learns about the holder of a `dedup_id`.
+#[derive(Debug, Clone, Copy)]
+struct Holder {
+    id: Uuid,
+    inserted_at_us: i64,
+}
+
+/// The answers for a batch of which `written` came back from the database, with a gap for each event that conflicted. An id
+/// that stands in the batch twice was written once.
+fn answers(events: &[Arc<Event>], mut written: HashSet<Uuid>) -> Vec<Option<Inserted>> {
+    events.iter().map(|event| written.remove(&event.id).then_some(Inserted::New)).collect()
+}

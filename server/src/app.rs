@@ -1,0 +1,127 @@
+//! What all requests share: one struct, made once at start, behind an `Arc`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use prometheus_client::metrics::counter::Counter;
+
+use crate::auth::Keys;
+use crate::cache_counters::CacheCounters;
+use crate::config::{Mode, Settings, count};
+use crate::dedup::Dedup;
+use crate::idempotency::Idempotency;
+use crate::metrics::{CacheLabel, Metrics, ReasonLabel, RequestLabels};
+use crate::offload::Offload;
+use crate::parse::Bounds;
+use crate::pending::Pending;
+use crate::problem::Problem;
+use crate::writer::Writer;
+
+/// Where an event goes before it is acknowledged: the one place where the modes differ.
+#[derive(Debug)]
+pub enum Sink {
+    /// `null`: nowhere.
+    Nowhere,
+    /// `cache-first`.
+    Pending(Arc<Pending>),
+    /// `db-first`.
+    Writer(Writer),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct App {
+    /// As started with.
+    pub settings: Settings,
+    /// Bounds of parsing, out of the settings.
+    pub bounds: Bounds,
+    /// Where events go.
+    pub sink: Sink,
+    /// The store; none in mode `null`.
+    pub store: Option<Offload>,
+    /// API keys.
+    pub keys: Arc<Keys>,
+    /// Who has which `dedup_id`.
+    pub dedup: Dedup,
+    /// Answers to repeat.
+    pub idempotency: Idempotency,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// `ingest_http_requests` of the one route and status that is hot, looked up once.
+    pub accepted: Counter,
+    /// Set when the server is stopping.
+    pub stopping: AtomicBool,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(settings: Settings, sink: Sink, store: Option<Offload>, dedup: Dedup, metrics: Arc<Metrics>) -> Self {
+        let limits = &settings.limits;
+        let bounds = Bounds {
+            payload_bytes_max: limits.payload_bytes_max,
+            json_depth_max: limits.json_depth_max,
+            batch_items_max: count(limits.batch_items_max),
+        };
+        let hot = RequestLabels { route: crate::routes::EVENTS, status: 202 };
+        let accepted = metrics.http_requests.get_or_create(&hot).clone();
+        let keys = Keys::new(limits, store.clone(), CacheCounters::new(&metrics, "keys"));
+        let idempotency = Idempotency::new(limits, CacheCounters::new(&metrics, "idempotency"));
+        Self { bounds, sink, store, keys, dedup, idempotency, metrics, accepted, stopping: AtomicBool::new(false), settings }
+    }
+
+    /// What an acknowledgement is worth here.
+    pub fn durability(&self) -> &'static str {
+        self.settings.mode.durability()
+    }
+
+    /// Whether nothing is checked and nothing is kept.
+    pub fn is_null(&self) -> bool {
+        self.settings.mode == Mode::Null
+    }
+
+    /// The pending buffer, in the mode that has one.
+    pub fn pending(&self) -> Option<&Arc<Pending>> {
+        match &self.sink {
+            Sink::Pending(pending) => Some(pending),
+            _ => None,
+        }
+    }
+
+    /// Counts a request, or an item of a batch, that was refused.
+    pub fn count_rejected(&self, problem: &Problem) {
+        if !matches!(problem, Problem::Duplicate(_)) {
+            self.metrics.events_rejected.get_or_create(&ReasonLabel { reason: problem.name() }).inc();
+        }
+    }
+
+    /// Counts an answer.
+    pub fn count_request(&self, route: &'static str, status: StatusCode) {
+        self.metrics.http_requests.get_or_create(&RequestLabels { route, status: status.as_u16() }).inc();
+    }
+
+    /// Brings the sizes of the caches up to date in the metrics.
+    pub fn measure_caches(&self) {
+        for (cache, entries) in [("dedup", self.dedup.entries()), ("keys", self.keys.entries()), ("idempotency", self.idempotency.entries())] {
+            self.metrics.cache_entries.get_or_create(&CacheLabel { cache }).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Why the server cannot take events right now (rule O1): nothing when it can.
+    pub fn unready(&self) -> Vec<&'static str> {
+        let mut reasons = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            reasons.push("stopping");
+        }
+        if self.store.is_some() && self.metrics.store_available.get() == 0 {
+            reasons.push("database-unavailable");
+        }
+        let limits = &self.settings.limits;
+        if let Some(pending) = self.pending()
+            && (pending.events() >= count(limits.pending_events_max) || pending.bytes() >= count(limits.pending_bytes_max))
+        {
+            reasons.push("pending-full");
+        }
+        reasons
+    }
+}

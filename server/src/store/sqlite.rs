@@ -1,0 +1,425 @@
+//! The embedded store: one SQLite file in WAL mode, one connection that writes, a few that only read.
+//!
+//! `synchronous=FULL`: a commit returns after the WAL is synced, so a persisted event survives power loss. The WAL is copied
+//! back by the writer itself, within a commit, once it has grown by [`WAL_AUTOCHECKPOINT_PAGES`]; readers here are short, so
+//! none of them keeps it from being reused.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use uuid::Uuid;
+
+use super::{
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
+    TAKE_OVER_ROUNDS_MAX, answers, fresh_status, now_us, payload_text, state_of, statuses_of,
+};
+use crate::event::Event;
+use crate::metrics::{Metrics, Statement};
+
+/// The WAL is copied back into the database when it has this many pages of 4 KiB (16 MiB).
+const WAL_AUTOCHECKPOINT_PAGES: u32 = 4_000;
+
+/// Page cache of each connection, in KiB (SQLite takes it as a negative number of KiB).
+const CACHE_KIB: u32 = 8 * 1024;
+
+/// Rows of one INSERT. Few sizes, so that few prepared statements serve batches of all lengths; above 128 rows an insert
+/// gains nothing measurable.
+const CHUNK_ROWS: [usize; 3] = [128, 16, 1];
+
+/// One INSERT text for each of [`CHUNK_ROWS`].
+static INSERTS: LazyLock<[String; 3]> = LazyLock::new(|| CHUNK_ROWS.map(insert_text));
+
+/// Parameters of an INSERT that all of its rows share: status and persisted_at.
+const SHARED_PARAMETERS: usize = 2;
+/// Parameters of one row of an INSERT.
+const ROW_PARAMETERS: usize = 6;
+
+fn insert_text(rows: usize) -> String {
+    let mut text = String::from(
+        "INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at) VALUES ",
+    );
+    for row in 0..rows {
+        let first = SHARED_PARAMETERS + row * ROW_PARAMETERS;
+        let [id, organization, kind, dedup, payload, inserted] = [1, 2, 3, 4, 5, 6].map(|offset| first + offset);
+        let comma = if row == 0 { "" } else { "," };
+        text += &format!("{comma}(?{id},?{organization},?{kind},?{dedup},?{dedup},?{payload},?{inserted},?1,?2)");
+    }
+    text + " ON CONFLICT DO NOTHING"
+}
+
+/// The columns that [`stored_event`] reads.
+macro_rules! event_columns {
+    () => {
+        "seq, id, organization_id, event_type, dedup_id, payload, status, inserted_at, persisted_at"
+    };
+}
+
+#[derive(Debug)]
+pub(super) struct SqliteStore {
+    /// One connection: SQLite has one writer at a time, and waiting for it here is fairer than its busy handler.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    counter: Counter,
+    dedup_window_us: i64,
+}
+
+impl SqliteStore {
+    pub(super) async fn connect(path: &Path, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(limits.statement_timeout)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", format!("-{CACHE_KIB}"));
+        let writer_options = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("wal_autocheckpoint", WAL_AUTOCHECKPOINT_PAGES.to_string())
+            .thread_name(|_| "sqlite-writer".to_owned());
+        let reader_options = options.read_only(true).thread_name(|number| format!("sqlite-reader-{number}"));
+        let pool = |connections_max| {
+            SqlitePoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(limits.acquire_timeout)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        let writer =
+            pool(1).connect_with(writer_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        let migrations = sqlx::migrate!("migrations/sqlite");
+        migrations.run(&writer).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        let readers = pool(limits.sqlite_readers_max.max(1));
+        let readers =
+            readers.connect_with(reader_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
+        Ok(Self { writer, readers, counter: Counter { metrics }, dedup_window_us })
+    }
+
+    pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let persisted_at_us = now_us();
+        let mut written = HashSet::with_capacity(events.len());
+        let mut rest = events;
+        while !rest.is_empty() {
+            let size = CHUNK_ROWS.iter().position(|rows| *rows <= rest.len()).unwrap_or(CHUNK_ROWS.len() - 1);
+            let (chunk, after) = rest.split_at(CHUNK_ROWS[size]);
+            self.insert_chunk(&mut transaction, size, chunk, handling, persisted_at_us, &mut written).await?;
+            rest = after;
+        }
+        let mut outcomes = Vec::with_capacity(events.len());
+        for (event, answer) in events.iter().zip(answers(events, written)) {
+            outcomes.push(match answer {
+                Some(new) => new,
+                None => self.resolve(&mut transaction, event, handling, persisted_at_us).await?,
+            });
+        }
+        self.counter.run(Statement::Commit, transaction.commit()).await?;
+        Ok(outcomes)
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        // IMMEDIATE takes the write lock at the start, where waiting for it is safe; a lock that is upgraded later fails.
+        self.counter.run(Statement::Begin, self.writer.begin_with("BEGIN IMMEDIATE")).await
+    }
+
+    /// Inserts a chunk of one of the sizes of [`CHUNK_ROWS`] and notes the ids that were written.
+    async fn insert_chunk(
+        &self,
+        connection: &mut SqliteConnection,
+        size: usize,
+        chunk: &[Arc<Event>],
+        handling: Handling,
+        persisted_at_us: i64,
+        written: &mut HashSet<Uuid>,
+    ) -> Result<(), StoreError> {
+        let mut query = sqlx::query(INSERTS[size].as_str()).bind(fresh_status(handling)).bind(persisted_at_us);
+        for event in chunk {
+            query = query
+                .bind(event.id)
+                .bind(event.organization_id)
+                .bind(event.event_type.as_ref())
+                .bind(event.dedup_id.as_deref())
+                .bind(self.counter.checked(payload_text(event))?)
+                .bind(event.created_at_us);
+        }
+        let done = self.counter.run(Statement::Insert, query.execute(&mut *connection)).await?;
+        if done.rows_affected() == chunk.len() as u64 {
+            written.extend(chunk.iter().map(|event| event.id));
+        } else if done.rows_affected() > 0 {
+            // Asking which rows were written only here is cheaper than RETURNING each of them. The one writer's AUTOINCREMENT
+            // numbers them without a gap.
+            let last = done.last_insert_rowid();
+            let first = last - i64::try_from(done.rows_affected()).unwrap_or(i64::MAX) + 1;
+            let query = sqlx::query_scalar("SELECT id FROM events WHERE seq BETWEEN ?1 AND ?2").bind(first).bind(last);
+            let ids: Vec<Uuid> = self.counter.run(Statement::Select, query.fetch_all(&mut *connection)).await?;
+            written.extend(ids);
+        }
+        Ok(())
+    }
+
+    /// The conflict path: finds out why an event was not written, and takes the `dedup_id` over from one older than the window.
+    async fn resolve(
+        &self,
+        connection: &mut SqliteConnection,
+        event: &Event,
+        handling: Handling,
+        persisted_at_us: i64,
+    ) -> Result<Inserted, StoreError> {
+        let event = Arc::new(event.clone());
+        for _ in 0..TAKE_OVER_ROUNDS_MAX {
+            let query = sqlx::query_scalar::<_, i64>("SELECT 1 FROM events WHERE id = ?1").bind(event.id);
+            if self.counter.run(Statement::Select, query.fetch_optional(&mut *connection)).await?.is_some() {
+                return Ok(Inserted::AlreadyThere);
+            }
+            if let Some(holder) = self.holder(connection, &event).await? {
+                if holder.inserted_at_us >= event.created_at_us.saturating_sub(self.dedup_window_us) {
+                    return Ok(Inserted::DuplicateOf(holder.id));
+                }
+                let query = sqlx::query("UPDATE events SET dedup_key = NULL WHERE id = ?1").bind(holder.id);
+                self.counter.run(Statement::Update, query.execute(&mut *connection)).await?;
+            }
+            let mut written = HashSet::new();
+            let one = std::slice::from_ref(&event);
+            self.insert_chunk(connection, CHUNK_ROWS.len() - 1, one, handling, persisted_at_us, &mut written).await?;
+            if written.contains(&event.id) {
+                return Ok(Inserted::New);
+            }
+        }
+        Err(StoreError::Unavailable(sqlx::Error::Protocol("the dedup_id could not be taken over".to_owned())))
+    }
+
+    async fn holder(&self, connection: &mut SqliteConnection, event: &Event) -> Result<Option<Holder>, StoreError> {
+        let query = sqlx::query_as("SELECT id, inserted_at FROM events WHERE organization_id = ?1 AND dedup_key = ?2")
+            .bind(event.organization_id)
+            .bind(event.dedup_id.as_deref());
+        let row: Option<(Uuid, i64)> = self.counter.run(Statement::Select, query.fetch_optional(connection)).await?;
+        Ok(row.map(|(id, inserted_at_us)| Holder { id, inserted_at_us }))
+    }
+
+    pub(super) async fn find_dedup(
+        &self,
+        organization_id: Uuid,
+        dedup_id: &str,
+        since_us: i64,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT id FROM events WHERE organization_id = ?1 AND dedup_key = ?2 AND inserted_at >= ?3",
+        );
+        let query = query.bind(organization_id).bind(dedup_id).bind(since_us);
+        self.counter.run(Statement::Select, query.fetch_optional(&mut *self.reader().await?)).await
+    }
+
+    pub(super) async fn recent_dedup(
+        &self,
+        oldest_id: Uuid,
+        since_us: i64,
+        limit: i64,
+    ) -> Result<Vec<(Uuid, Box<str>, Uuid)>, StoreError> {
+        let query = sqlx::query_as::<_, (Uuid, String, Uuid)>(
+            "SELECT organization_id, dedup_key, id FROM events
+             WHERE id >= ?1 AND inserted_at >= ?2 AND dedup_key IS NOT NULL ORDER BY id DESC LIMIT ?3",
+        );
+        let query = query.bind(oldest_id).bind(since_us).bind(limit);
+        let rows = self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await?;
+        Ok(rows.into_iter().map(|(organization, dedup_id, id)| (organization, dedup_id.into(), id)).collect())
+    }
+
+    pub(super) async fn event(&self, organization_id: Uuid, id: Uuid) -> Result<Option<StoredEvent>, StoreError> {
+        let query =
+            sqlx::query(concat!("SELECT ", event_columns!(), " FROM events WHERE id = ?1 AND organization_id = ?2"));
+        let query = query.bind(id).bind(organization_id);
+        let row = self.counter.run(Statement::Select, query.fetch_optional(&mut *self.reader().await?)).await?;
+        self.counter.checked(row.map(|row| stored_event(&row).map(|(_, event)| event)).transpose())
+    }
+
+    pub(super) async fn inbox(
+        &self,
+        organization_id: Uuid,
+        state: Option<State>,
+        limit: i64,
+        after: Cursor,
+    ) -> Result<Vec<(Cursor, StoredEvent)>, StoreError> {
+        let text = match state {
+            None => concat!(
+                "SELECT ",
+                event_columns!(),
+                " FROM events WHERE organization_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            ),
+            Some(_) => concat!(
+                "SELECT ",
+                event_columns!(),
+                " FROM events WHERE organization_id = ?1 AND seq > ?2 AND status IN (?4, ?5, ?6) ORDER BY seq LIMIT ?3"
+            ),
+        };
+        let mut query = sqlx::query(text).bind(organization_id).bind(after.seq).bind(limit);
+        for status in state.into_iter().flat_map(statuses_of) {
+            query = query.bind(status);
+        }
+        let rows = self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await?;
+        self.counter.checked(rows.iter().map(stored_event).collect())
+    }
+
+    /// Whether the row became delivered now (false: it was before, or is not there).
+    pub(super) async fn mark_delivered(&self, organization_id: Uuid, id: Uuid) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "UPDATE events SET status = 'delivered' WHERE id = ?1 AND organization_id = ?2 AND status <> 'delivered'",
+        );
+        let query = query.bind(id).bind(organization_id);
+        let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn add_key(&self, key: &KeyRow) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO api_keys (key_hash, organization_id, organization_name, tier, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        );
+        let query = query
+            .bind(key.key_hash.as_slice())
+            .bind(key.organization_id)
+            .bind(&key.organization_name)
+            .bind(&key.tier)
+            .bind(key.created_at_us);
+        self.counter.run(Statement::Insert, query.execute(&mut *self.writer().await?)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn find_key(&self, key_hash: &[u8; 32]) -> Result<Option<KeyRow>, StoreError> {
+        let query = sqlx::query_as::<_, (Uuid, String, String, i64)>(
+            "SELECT organization_id, organization_name, tier, created_at FROM api_keys WHERE key_hash = ?1",
+        );
+        let query = query.bind(key_hash.as_slice());
+        let row = self.counter.run(Statement::Select, query.fetch_optional(&mut *self.reader().await?)).await?;
+        Ok(row.map(|(organization_id, organization_name, tier, created_at_us)| KeyRow {
+            key_hash: *key_hash,
+            organization_id,
+            organization_name,
+            tier,
+            created_at_us,
+        }))
+    }
+
+    pub(super) async fn replace_key(&self, old_hash: &[u8; 32], new: &KeyRow) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "UPDATE api_keys SET key_hash = ?2, organization_id = ?3, organization_name = ?4, tier = ?5, created_at = ?6
+             WHERE key_hash = ?1",
+        );
+        let query = query
+            .bind(old_hash.as_slice())
+            .bind(new.key_hash.as_slice())
+            .bind(new.organization_id)
+            .bind(&new.organization_name)
+            .bind(&new.tier)
+            .bind(new.created_at_us);
+        let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar::<_, bool>(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+        );
+        let query = query.bind(lease_expired_us);
+        self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await
+    }
+
+    pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>(
+            "SELECT (SELECT COUNT(*) FROM events WHERE status = 'received')
+             + (SELECT COUNT(*) FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+        );
+        let query = query.bind(lease_expired_us);
+        let rows = self.counter.run(Statement::Count, query.fetch_one(&mut *self.reader().await?)).await?;
+        Ok(u64::try_from(rows).unwrap_or(0))
+    }
+
+    pub(super) async fn claim(&self, now_us: i64, lease_expired_us: i64, limit: i64) -> Result<Vec<Uuid>, StoreError> {
+        // One statement of the one writer is atomic: no other claim can come between its SELECT and its UPDATE. Expired
+        // claims come first: with received rows before them they would wait for as long as events keep coming.
+        let query = sqlx::query_scalar(
+            "UPDATE events SET status = 'processing', processing_started_at = ?1 WHERE seq IN (
+                 SELECT seq FROM (SELECT seq FROM events WHERE status = 'processing' AND processing_started_at < ?2
+                                  ORDER BY processing_started_at LIMIT ?3)
+                 UNION ALL
+                 SELECT seq FROM (SELECT seq FROM events WHERE status = 'received' ORDER BY inserted_at LIMIT ?3)
+                 LIMIT ?3)
+             RETURNING id",
+        );
+        let query = query.bind(now_us).bind(lease_expired_us).bind(limit);
+        self.counter.run(Statement::Update, query.fetch_all(&mut *self.writer().await?)).await
+    }
+
+    pub(super) async fn complete(&self, ids: &[Uuid], claimed_at_us: i64) -> Result<u64, StoreError> {
+        let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+        let query = sqlx::query(
+            "UPDATE events SET status = 'processed' WHERE id IN (SELECT unhex(value) FROM json_each(?1))
+             AND status = 'processing' AND processing_started_at = ?2",
+        );
+        let query = query.bind(format!("[{}]", hex.join(","))).bind(claimed_at_us);
+        let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
+        Ok(done.rows_affected())
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let query = sqlx::query_scalar::<_, i64>("SELECT 1");
+        self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
+        // From the writer: synchronous is a setting of each connection.
+        let mut connection = self.writer().await?;
+        let query = sqlx::query_scalar::<_, String>("PRAGMA journal_mode");
+        let journal_mode = self.counter.run(Statement::Other, query.fetch_one(&mut *connection)).await?;
+        let query = sqlx::query_scalar::<_, i64>("PRAGMA synchronous");
+        let synchronous = match self.counter.run(Statement::Other, query.fetch_one(&mut *connection)).await? {
+            0 => "off".to_owned(),
+            1 => "normal".to_owned(),
+            2 => "full".to_owned(),
+            3 => "extra".to_owned(),
+            other => other.to_string(),
+        };
+        Ok(vec![("journal_mode".to_owned(), journal_mode), ("synchronous".to_owned(), synchronous)])
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        // Last, because the last connection to go copies the WAL back, and a read-only one can't.
+        self.writer.close().await;
+    }
+
+    async fn writer(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
+        self.counter.checked(self.writer.acquire().await)
+    }
+
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
+        self.counter.checked(self.readers.acquire().await)
+    }
+}
+
+fn cannot_open(path: &Path, cause: &str) -> StoreError {
+    StoreError::Open {
+        database: format!("sqlite:{}", path.display()),
+        cause: cause.to_owned(),
+        remedy: "give a path in a folder that exists and that this user may write to, with --database sqlite:PATH",
+    }
+}
+
+fn stored_event(row: &SqliteRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
+    let event = Event {
+        id: row.try_get(1)?,
+        organization_id: row.try_get(2)?,
+        event_type: row.try_get::<String, _>(3)?.into(),
+        dedup_id: row.try_get::<Option<String>, _>(4)?.map(Into::into),
+        payload: Bytes::from(row.try_get::<String, _>(5)?),
+        created_at_us: row.try_get(7)?,
+    };
+    let state = state_of(row.try_get(6)?)?;
+    Ok((Cursor { tx: 0, seq: row.try_get(0)? }, StoredEvent { event, state, persisted_at_us: row.try_get(8)? }))
+}

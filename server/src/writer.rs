@@ -1,0 +1,87 @@
+//! `db-first`: events of all requests that wait go into one transaction as soon as the writer is free.
+//!
+//! There is no timer: at a low rate each event is written at once, at a high rate the group is whatever came during the last
+//! commit. Bounded: what doesn't fit into the queue is refused, and nobody is told yes before the commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{Limits, count, ms};
+use crate::event::Event;
+use crate::offload;
+use crate::problem::Problem;
+use crate::store::{Handling, Inserted, Store, StoreError};
+
+type Answer = Result<Inserted, Problem>;
+
+/// The way into the writer's queue.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<(Arc<Event>, oneshot::Sender<Answer>)>,
+    timeout: Duration,
+}
+
+impl Writer {
+    /// Starts the one task that writes.
+    pub fn start(store: Store, background: &Handle, limits: &Limits) -> Self {
+        let (queue, waiting) = mpsc::channel(count(limits.writer_queue_events_max));
+        let timeout = ms(limits.store_timeout_ms);
+        background.spawn(write_groups(store, waiting, count(limits.writer_group_events_max), timeout));
+        Self { queue, timeout }
+    }
+
+    /// Resolves once the event is committed, or surely not, or its outcome cannot be known in time.
+    pub async fn write(&self, event: Arc<Event>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send((event, answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Problem::Full,
+            mpsc::error::TrySendError::Closed(_) => Problem::Stopping,
+        })?;
+        match tokio::time::timeout(self.timeout, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Problem::Stopping),
+            Err(_elapsed) => Err(Problem::OutcomeUnknown),
+        }
+    }
+}
+
+async fn write_groups(
+    store: Store,
+    mut waiting: mpsc::Receiver<(Arc<Event>, oneshot::Sender<Answer>)>,
+    group_events_max: usize,
+    timeout: Duration,
+) {
+    let mut group = Vec::with_capacity(group_events_max);
+    while waiting.recv_many(&mut group, group_events_max).await > 0 {
+        // Who has gone away meanwhile was not answered, so nothing is owed to them.
+        group.retain(|(_, answer)| !answer.is_closed());
+        let (events, answers): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        let outcomes = write(&store, &events, timeout).await;
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+async fn write(store: &Store, events: &[Arc<Event>], timeout: Duration) -> Vec<Answer> {
+    let refusal = match tokio::time::timeout(timeout, store.insert(events, Handling::Wanted)).await {
+        Ok(Ok(inserted)) => return inserted.into_iter().map(Ok).collect(),
+        Ok(Err(error @ StoreError::Refused(_))) if events.len() > 1 => error,
+        Ok(Err(error)) => return vec![Err(offload::problem(&error)); events.len()],
+        Err(_elapsed) => return vec![Err(Problem::OutcomeUnknown); events.len()],
+    };
+    // One event that the database cannot hold must not fail those that happened to wait with it.
+    tracing::warn!(error = %refusal, events = events.len(), "a group was refused; its events are written one by one");
+    let mut outcomes = Vec::with_capacity(events.len());
+    for event in events {
+        outcomes.push(match tokio::time::timeout(timeout, store.insert(std::slice::from_ref(event), Handling::Wanted)).await {
+            Ok(Ok(inserted)) => inserted.first().copied().ok_or(Problem::Internal),
+            Ok(Err(error)) => Err(offload::problem(&error)),
+            Err(_elapsed) => Err(Problem::OutcomeUnknown),
+        });
+    }
+    outcomes
+}

@@ -1,0 +1,449 @@
+//! The store's promises, each on both databases.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use server::event::Event;
+use server::store::{Handling, Inserted, KeyRow, State, Store, StoreError, StoreLimits, now_us};
+use support::{Fresh, event, fresh_postgres, fresh_sqlite, open_again};
+use uuid::Uuid;
+
+/// Makes one test for each database out of `async fn name(fresh: Fresh)`.
+macro_rules! on_both_databases {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
+                super::$name(super::fresh_sqlite(super::StoreLimits::default()).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
+                super::$name(super::fresh_postgres(super::StoreLimits::default()).await).await;
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    an_inserted_event_reads_back_exactly_as_sent
+    batches_of_every_length_are_written_whole_and_in_order
+    a_second_event_with_the_same_dedup_id_is_a_duplicate_of_the_first
+    duplicates_inside_one_batch_are_found
+    inserting_the_same_events_again_finds_them_already_there
+    an_event_older_than_the_window_gives_its_dedup_id_up
+    a_dedup_id_at_the_edge_of_the_window_is_still_taken
+    recent_dedup_ids_come_newest_first_and_say_whether_that_was_all
+    two_inserts_of_one_dedup_id_at_once_keep_exactly_one
+    an_inbox_is_read_page_by_page_in_order_and_only_by_its_organization
+    an_inbox_shows_each_event_once_while_many_write
+    an_inbox_can_be_read_by_state
+    a_cursor_that_was_not_given_out_is_refused
+    an_acknowledged_event_is_delivered_once_and_only_for_its_organization
+    a_key_is_found_until_it_is_replaced
+    rows_left_to_do_are_claimed_once_and_completed
+    a_claim_whose_lease_is_over_is_given_again_and_the_late_claimant_changes_nothing
+    claims_at_once_never_share_a_row
+    statements_are_counted_by_kind
+    an_event_that_the_database_cannot_hold_is_refused_and_named_as_its_own_fault
+    what_was_inserted_is_there_after_opening_again
+    opening_many_times_at_once_brings_the_tables_up_once
+    a_closed_store_is_unavailable
+    the_settings_that_make_a_commit_durable_can_be_read_back
+}
+
+/// The events' outcomes must all be `New`.
+async fn insert_new(store: &Store, events: &[Arc<Event>]) {
+    let outcomes = store.insert(events, Handling::Done).await.expect("insert");
+    assert_eq!(outcomes, vec![Inserted::New; events.len()]);
+}
+
+fn many(organization: Uuid, count: usize) -> Vec<Arc<Event>> {
+    (0..count).map(|number| event(organization, None, &number.to_string())).collect()
+}
+
+/// All ids of an inbox, read to its end.
+async fn read_inbox(store: &Store, organization: Uuid, state: Option<State>, limit: usize) -> Vec<Uuid> {
+    let (mut ids, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.inbox(organization, state, limit, cursor.as_deref()).await.expect("a page");
+        ids.extend(page.events.iter().map(|stored| stored.event.id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return ids;
+        }
+    }
+}
+
+async fn an_inserted_event_reads_back_exactly_as_sent(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let payload = r#"{"b":1, "a":123456789012345678901234567890.10, "a":"é\u0000😀", "n":[[[]]]}"#;
+    let sent = event(organization, Some("dédup-1"), payload);
+    let before_us = now_us();
+    insert_new(&fresh.store, &[sent.clone()]).await;
+    let stored = fresh.store.event(organization, sent.id).await.expect("read").expect("there");
+    assert_eq!(stored.event, *sent);
+    assert_eq!(stored.state, State::Persisted);
+    assert!((before_us..=now_us()).contains(&stored.persisted_at_us));
+    assert_eq!(
+        fresh.store.event(Uuid::now_v7(), sent.id).await.expect("read"),
+        None,
+        "another organization sees nothing"
+    );
+    assert_eq!(fresh.metrics.events_persisted.get(), 1);
+}
+
+async fn batches_of_every_length_are_written_whole_and_in_order(fresh: Fresh) {
+    for length in [0, 1, 2, 15, 16, 17, 127, 128, 129, 145, 500] {
+        let organization = Uuid::now_v7();
+        let events = many(organization, length);
+        insert_new(&fresh.store, &events).await;
+        let wanted: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+        assert_eq!(read_inbox(&fresh.store, organization, None, 100).await, wanted, "{length} events");
+    }
+}
+
+async fn a_second_event_with_the_same_dedup_id_is_a_duplicate_of_the_first(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let first = event(organization, Some("x"), "1");
+    insert_new(&fresh.store, &[first.clone()]).await;
+    let batch = [
+        event(organization, Some("x"), "2"),
+        event(organization, Some("y"), "3"),
+        event(Uuid::now_v7(), Some("x"), "4"),
+    ];
+    let outcomes = fresh.store.insert(&batch, Handling::Done).await.expect("insert");
+    assert_eq!(outcomes, [Inserted::DuplicateOf(first.id), Inserted::New, Inserted::New]);
+    assert_eq!(fresh.store.event(organization, batch[0].id).await.expect("read"), None);
+    assert_eq!(fresh.metrics.events_persisted.get(), 3, "a duplicate is not persisted");
+    assert_eq!(fresh.store.find_dedup(organization, "x", 0).await.expect("find"), Some(first.id));
+    assert_eq!(fresh.store.find_dedup(organization, "z", 0).await.expect("find"), None);
+    assert_eq!(fresh.store.find_dedup(organization, "x", first.created_at_us + 1).await.expect("find"), None);
+}
+
+async fn duplicates_inside_one_batch_are_found(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let (first, second) = (event(organization, Some("x"), "1"), event(organization, Some("x"), "2"));
+    let mut batch = many(organization, 20);
+    batch.insert(5, first.clone());
+    batch.push(second);
+    batch.push(first.clone());
+    let outcomes = fresh.store.insert(&batch, Handling::Done).await.expect("insert");
+    let mut wanted = vec![Inserted::New; 23];
+    wanted[21] = Inserted::DuplicateOf(first.id);
+    wanted[22] = Inserted::AlreadyThere;
+    assert_eq!(outcomes, wanted);
+    assert_eq!(read_inbox(&fresh.store, organization, None, 100).await.len(), 21);
+}
+
+async fn inserting_the_same_events_again_finds_them_already_there(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let mut batch = many(organization, 150);
+    batch.push(event(organization, Some("x"), "1"));
+    insert_new(&fresh.store, &batch).await;
+    batch.insert(140, event(organization, None, "new"));
+    let outcomes = fresh.store.insert(&batch, Handling::Done).await.expect("insert");
+    let mut wanted = vec![Inserted::AlreadyThere; 152];
+    wanted[140] = Inserted::New;
+    assert_eq!(outcomes, wanted);
+    assert_eq!(read_inbox(&fresh.store, organization, None, 100).await.len(), 152);
+}
+
+/// An event like `event()` makes, but taken in `age` ago.
+fn aged(organization: Uuid, dedup_id: &str, age: Duration) -> Arc<Event> {
+    let mut event = Event::clone(&event(organization, Some(dedup_id), "1"));
+    event.created_at_us -= i64::try_from(age.as_micros()).expect("an age");
+    Arc::new(event)
+}
+
+async fn an_event_older_than_the_window_gives_its_dedup_id_up(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let window = StoreLimits::default().dedup_window;
+    let old = aged(organization, "x", window + Duration::from_secs(1));
+    insert_new(&fresh.store, &[old.clone()]).await;
+    let (new, late) = (event(organization, Some("x"), "2"), event(organization, Some("x"), "3"));
+    let outcomes = fresh.store.insert(&[new.clone(), late], Handling::Done).await.expect("insert");
+    assert_eq!(outcomes, [Inserted::New, Inserted::DuplicateOf(new.id)]);
+    let kept = fresh.store.event(organization, old.id).await.expect("read").expect("the old event stays");
+    assert_eq!(kept.event.dedup_id.as_deref(), Some("x"), "and still shows its dedup_id");
+    assert_eq!(fresh.store.find_dedup(organization, "x", 0).await.expect("find"), Some(new.id));
+}
+
+async fn a_dedup_id_at_the_edge_of_the_window_is_still_taken(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let new = event(organization, Some("x"), "2");
+    let mut old = Event::clone(&event(organization, Some("x"), "1"));
+    old.created_at_us =
+        new.created_at_us - i64::try_from(StoreLimits::default().dedup_window.as_micros()).expect("a window");
+    let old = Arc::new(old);
+    insert_new(&fresh.store, &[old.clone()]).await;
+    let outcomes = fresh.store.insert(&[new], Handling::Done).await.expect("insert");
+    assert_eq!(outcomes, [Inserted::DuplicateOf(old.id)]);
+}
+
+async fn recent_dedup_ids_come_newest_first_and_say_whether_that_was_all(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let since_us = now_us();
+    let events: Vec<_> = (0..5).map(|number| event(organization, Some(&number.to_string()), "1")).collect();
+    insert_new(&fresh.store, &events).await;
+    insert_new(&fresh.store, &many(organization, 3)).await;
+    let (all, complete) = fresh.store.recent_dedup(since_us, 5).await.expect("read");
+    let wanted: Vec<_> =
+        events.iter().rev().map(|e| (organization, e.dedup_id.clone().expect("a dedup_id"), e.id)).collect();
+    assert_eq!((all, complete), (wanted.clone(), true));
+    let (some, complete) = fresh.store.recent_dedup(since_us, 4).await.expect("read");
+    assert_eq!((some.as_slice(), complete), (&wanted[..4], false));
+    let (none, complete) = fresh.store.recent_dedup(now_us() + 1_000_000, 4).await.expect("read");
+    assert_eq!((none, complete), (vec![], true));
+}
+
+async fn two_inserts_of_one_dedup_id_at_once_keep_exactly_one(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    for round in 0..20 {
+        let dedup_id = round.to_string();
+        let (one, two) = (event(organization, Some(&dedup_id), "1"), event(organization, Some(&dedup_id), "2"));
+        let (a, b) = ([one.clone()], [two.clone()]);
+        let (first, second) =
+            tokio::join!(fresh.store.insert(&a, Handling::Done), fresh.store.insert(&b, Handling::Done));
+        let outcomes = (first.expect("insert")[0], second.expect("insert")[0]);
+        let one_kept = outcomes == (Inserted::New, Inserted::DuplicateOf(one.id))
+            || outcomes == (Inserted::DuplicateOf(two.id), Inserted::New);
+        assert!(one_kept, "{outcomes:?}");
+    }
+}
+
+async fn an_inbox_is_read_page_by_page_in_order_and_only_by_its_organization(fresh: Fresh) {
+    let (organization, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let mut wanted = Vec::new();
+    for _ in 0..5 {
+        let events = many(organization, 5);
+        wanted.extend(events.iter().map(|event| event.id));
+        insert_new(&fresh.store, &events).await;
+        insert_new(&fresh.store, &many(other, 3)).await;
+    }
+    for limit in [1, 4, 5, 24, 25, 26, 1000] {
+        assert_eq!(read_inbox(&fresh.store, organization, None, limit).await, wanted, "pages of {limit}");
+    }
+    let page = fresh.store.inbox(organization, None, 25, None).await.expect("a page");
+    assert_eq!(page.next_cursor, None, "a page that ends with the last event is the last one");
+    assert!(read_inbox(&fresh.store, Uuid::now_v7(), None, 10).await.is_empty());
+}
+
+async fn an_inbox_shows_each_event_once_while_many_write(fresh: Fresh) {
+    const WRITERS: usize = 6;
+    const BATCHES: usize = 40;
+    const BATCH: usize = 7;
+    let organization = Uuid::now_v7();
+    let (second, _) = open_again(&fresh.database, StoreLimits::default()).await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let store = if number % 2 == 0 { fresh.store.clone() } else { second.clone() };
+            tokio::spawn(async move {
+                for _ in 0..BATCHES {
+                    insert_new(&store, &many(organization, BATCH)).await;
+                }
+            })
+        })
+        .collect();
+    // Reads as a consumer does that follows the end: it keeps the cursor of the last event that it has seen.
+    let mut seen: HashMap<Uuid, usize> = HashMap::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let done = writers.iter().all(|writer| writer.is_finished());
+        let page = fresh.store.inbox(organization, None, 3, cursor.as_deref()).await.expect("a page");
+        let ended = page.next_cursor.is_none();
+        if !ended {
+            page.events.iter().for_each(|stored| *seen.entry(stored.event.id).or_default() += 1);
+            cursor = page.next_cursor;
+        } else if done {
+            page.events.iter().for_each(|stored| *seen.entry(stored.event.id).or_default() += 1);
+            break;
+        }
+    }
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    assert_eq!(seen.len(), WRITERS * BATCHES * BATCH, "no event may appear behind the cursor");
+    assert!(seen.values().all(|times| *times == 1), "no event may appear twice");
+}
+
+async fn an_inbox_can_be_read_by_state(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let events = many(organization, 6);
+    let (done, wanted) = events.split_at(3);
+    insert_new(&fresh.store, done).await;
+    fresh.store.insert(wanted, Handling::Wanted).await.expect("insert");
+    assert!(fresh.store.acknowledge(organization, events[1].id).await.expect("acknowledge"));
+    let ids = |numbers: &[usize]| numbers.iter().map(|number| events[*number].id).collect::<Vec<_>>();
+    for (state, numbers) in [
+        (None, &[0, 1, 2, 3, 4, 5][..]),
+        (Some(State::Persisted), &[0, 2, 3, 4, 5]),
+        (Some(State::Delivered), &[1]),
+        (Some(State::Failed), &[]),
+        (Some(State::DeadLetter), &[]),
+    ] {
+        assert_eq!(read_inbox(&fresh.store, organization, state, 2).await, ids(numbers), "{state:?}");
+    }
+}
+
+async fn a_cursor_that_was_not_given_out_is_refused(fresh: Fresh) {
+    for cursor in ["", "x", "AAAA", "!!!!", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "_____________________w"] {
+        let answer = fresh.store.inbox(Uuid::now_v7(), None, 10, Some(cursor)).await;
+        assert!(matches!(answer, Err(StoreError::BadCursor)), "{cursor}: {answer:?}");
+    }
+}
+
+async fn an_acknowledged_event_is_delivered_once_and_only_for_its_organization(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let sent = event(organization, None, "1");
+    insert_new(&fresh.store, &[sent.clone()]).await;
+    assert!(!fresh.store.acknowledge(Uuid::now_v7(), sent.id).await.expect("acknowledge"));
+    assert!(!fresh.store.acknowledge(organization, Uuid::now_v7()).await.expect("acknowledge"));
+    for _ in 0..2 {
+        assert!(fresh.store.acknowledge(organization, sent.id).await.expect("acknowledge"));
+    }
+    let stored = fresh.store.event(organization, sent.id).await.expect("read").expect("there");
+    assert_eq!(stored.state, State::Delivered);
+    assert_eq!(fresh.metrics.events_delivered.get(), 1, "counted once");
+}
+
+async fn a_key_is_found_until_it_is_replaced(fresh: Fresh) {
+    let key = |number: u8| KeyRow {
+        key_hash: [number; 32],
+        organization_id: Uuid::from_u128(7),
+        organization_name: format!("Ünïcorn {number}"),
+        tier: "pro".to_owned(),
+        created_at_us: 1_000 + i64::from(number),
+    };
+    fresh.store.add_key(&key(1)).await.expect("add");
+    assert_eq!(fresh.store.find_key(&[1; 32]).await.expect("find"), Some(key(1)));
+    assert_eq!(fresh.store.find_key(&[2; 32]).await.expect("find"), None);
+    assert!(matches!(fresh.store.add_key(&key(1)).await, Err(StoreError::Refused(_))), "a hash is there once");
+    assert!(fresh.store.replace_key(&[1; 32], &key(2)).await.expect("replace"));
+    assert!(!fresh.store.replace_key(&[1; 32], &key(3)).await.expect("replace"), "the old key is gone");
+    assert_eq!(fresh.store.find_key(&[1; 32]).await.expect("find"), None);
+    assert_eq!(fresh.store.find_key(&[2; 32]).await.expect("find"), Some(key(2)));
+}
+
+/// A time at which no claim of a test has outlived its lease.
+const NO_LEASE_IS_OVER: i64 = 0;
+
+async fn rows_left_to_do_are_claimed_once_and_completed(fresh: Fresh) {
+    let store = &fresh.store;
+    let organization = Uuid::now_v7();
+    insert_new(store, &many(organization, 2)).await;
+    assert!(!store.wants_processing(NO_LEASE_IS_OVER).await.expect("probe"), "rows that are done want nothing");
+    let events = many(organization, 5);
+    store.insert(&events, Handling::Wanted).await.expect("insert");
+    assert!(store.wants_processing(NO_LEASE_IS_OVER).await.expect("probe"));
+    assert_eq!(store.depth(NO_LEASE_IS_OVER).await.expect("depth"), 5);
+    let first = store.claim(100, NO_LEASE_IS_OVER, 3).await.expect("claim");
+    let second = store.claim(200, NO_LEASE_IS_OVER, 3).await.expect("claim");
+    assert_eq!((first.len(), second.len()), (3, 2));
+    let claimed: HashSet<Uuid> = first.iter().chain(&second).copied().collect();
+    assert_eq!(claimed, events.iter().map(|event| event.id).collect());
+    assert!(first.iter().all(|id| events[..3].iter().any(|event| event.id == *id)), "the oldest first");
+    assert_eq!(store.complete(&first, 100).await.expect("complete"), 3);
+    assert_eq!(store.complete(&second, 200).await.expect("complete"), 2);
+    assert!(!store.wants_processing(i64::MAX).await.expect("probe"), "nothing is left");
+}
+
+async fn a_claim_whose_lease_is_over_is_given_again_and_the_late_claimant_changes_nothing(fresh: Fresh) {
+    let store = &fresh.store;
+    store.insert(&many(Uuid::now_v7(), 1), Handling::Wanted).await.expect("insert");
+    let claimed = store.claim(100, NO_LEASE_IS_OVER, 10).await.expect("claim");
+    assert!(!store.wants_processing(100).await.expect("probe"), "the lease is not over");
+    assert!(store.wants_processing(101).await.expect("probe"));
+    assert_eq!(store.depth(101).await.expect("depth"), 1);
+    assert_eq!(store.claim(200, 101, 10).await.expect("claim"), claimed);
+    assert_eq!(store.complete(&claimed, 100).await.expect("complete"), 0, "the claim of 100 was taken over");
+    assert_eq!(store.complete(&claimed, 200).await.expect("complete"), 1);
+}
+
+async fn claims_at_once_never_share_a_row(fresh: Fresh) {
+    let (second, _) = open_again(&fresh.database, StoreLimits::default()).await;
+    fresh.store.insert(&many(Uuid::now_v7(), 400), Handling::Wanted).await.expect("insert");
+    let claimants: Vec<_> = (0..4)
+        .map(|number| {
+            let store = if number % 2 == 0 { fresh.store.clone() } else { second.clone() };
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                loop {
+                    let ids = store.claim(100, NO_LEASE_IS_OVER, 7).await.expect("claim");
+                    if ids.is_empty() && store.depth(NO_LEASE_IS_OVER).await.expect("depth") == 0 {
+                        return mine;
+                    }
+                    mine.extend(ids);
+                }
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for claimant in claimants {
+        all.extend(claimant.await.expect("a claimant"));
+    }
+    assert_eq!(all.len(), 400);
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), 400);
+}
+
+async fn statements_are_counted_by_kind(fresh: Fresh) {
+    use server::metrics::Statement;
+    let organization = Uuid::now_v7();
+    fresh.store.find_dedup(organization, "x", 0).await.expect("find");
+    fresh.store.depth(NO_LEASE_IS_OVER).await.expect("depth");
+    fresh.store.insert(&many(organization, 3), Handling::Wanted).await.expect("insert");
+    fresh.store.claim(100, NO_LEASE_IS_OVER, 3).await.expect("claim");
+    for (kind, at_least) in [
+        (Statement::Select, 1),
+        (Statement::Count, 1),
+        (Statement::Insert, 1),
+        (Statement::Update, 1),
+        (Statement::Delete, 0),
+    ] {
+        assert_eq!(fresh.metrics.statements(kind).min(1), at_least, "{kind:?}");
+    }
+}
+
+async fn an_event_that_the_database_cannot_hold_is_refused_and_named_as_its_own_fault(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let mut bad = Event::clone(&event(organization, None, "1"));
+    bad.payload = bytes::Bytes::from_static(b"\"\xff\"");
+    let good = event(organization, None, "2");
+    let error = fresh.store.insert(&[good.clone(), Arc::new(bad)], Handling::Done).await.expect_err("not UTF-8");
+    assert!(matches!(error, StoreError::Refused(_)) && error.blames_values(), "{error:?}");
+    assert_eq!(fresh.store.event(organization, good.id).await.expect("read"), None, "nothing of the batch was written");
+    assert_eq!(fresh.metrics.events_persisted.get(), 0);
+}
+
+async fn what_was_inserted_is_there_after_opening_again(fresh: Fresh) {
+    let organization = Uuid::now_v7();
+    let events = many(organization, 10);
+    insert_new(&fresh.store, &events).await;
+    fresh.store.close().await;
+    let (again, _) = open_again(&fresh.database, StoreLimits::default()).await;
+    assert_eq!(read_inbox(&again, organization, None, 100).await.len(), 10);
+}
+
+async fn opening_many_times_at_once_brings_the_tables_up_once(_fresh: Fresh) {
+    // The fresh database has its tables; this test wants one that has none.
+}
+
+async fn a_closed_store_is_unavailable(fresh: Fresh) {
+    fresh.store.ping().await.expect("alive");
+    fresh.store.close().await;
+    assert!(matches!(fresh.store.ping().await, Err(StoreError::Unavailable(_))));
+}
+
+async fn the_settings_that_make_a_commit_durable_can_be_read_back(fresh: Fresh) {
+    let settings: HashMap<String, String> =
+        fresh.store.durability_settings().await.expect("settings").into_iter().collect();
+    let wanted = match fresh.database.kind() {
+        "sqlite" => [("journal_mode", "wal"), ("synchronous", "full")],
+        _ => [("fsync", "on"), ("synchronous_commit", "on")],
+    };
+    for (name, value) in wanted {
+        assert_eq!(settings.get(name).map(String::as_str), Some(value), "{name}");
+    }
+}
