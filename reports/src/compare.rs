@@ -162,10 +162,24 @@ impl Words {
 }
 
 impl TableRow {
+    /// With each change in a column of its own, under [`Table::headings`].
+    pub fn across(&self) -> summary::Row {
+        let new = self.new.iter().flat_map(|(value, change)| [Cell::plain(value), Cell::plain(change)]);
+        summary::Row { label: self.label.clone(), cells: std::iter::once(Cell::plain(&self.old)).chain(new).collect() }
+    }
+
     /// With each change below its value, for where columns are dear.
     pub fn stacked(&self) -> summary::Row {
         let new = self.new.iter().map(|(value, change)| Cell { spread: Some(change.clone()), ..Cell::plain(value) });
         summary::Row { label: self.label.clone(), cells: std::iter::once(Cell::plain(&self.old)).chain(new).collect() }
+    }
+}
+
+impl Table {
+    /// Headings of the columns after the first: old, then each new one with its change.
+    pub fn headings(&self) -> Vec<String> {
+        let new = self.new.iter().flat_map(|name| [format!("new: {name}"), "change".to_owned()]);
+        std::iter::once(format!("old: {}", self.old)).chain(new).collect()
     }
 }
 

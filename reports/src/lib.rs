@@ -1,14 +1,17 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
 //! Data: [`model`], [`schema`], [`histogram`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing: [`format`] (numbers
-//! as text), [`summary`] and [`compare`] (rows of them), [`table`] (terminal).
+//! as text), [`summary`] and [`compare`] (rows of them), [`table`] (terminal),
+//! [`chart`] (SVG), [`html`] (the page).
 
 pub mod caveat;
+pub mod chart;
 pub mod compare;
 #[cfg(test)]
 mod fixtures;
 pub mod format;
 pub mod histogram;
+pub mod html;
 pub mod model;
 pub mod objective;
 pub mod schema;

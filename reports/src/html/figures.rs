@@ -1,0 +1,264 @@
+//! What is drawn of a run: data → [`Chart`]. The style of a line is the place of its variant in the plan, on every chart.
+
+use crate::chart::{Axis, Chart, Level, Series, Shape};
+use crate::format;
+use crate::histogram::TimeHistogram;
+use crate::model::{Arrivals, Interval, Run, TargetResult};
+use crate::stats;
+use crate::summary::{Group, ReadTimes, groups};
+
+/// Steps of the percentile curve for each factor of ten of samples.
+const STEPS_PER_DECADE: f64 = 24.0;
+
+/// Quantiles that get a marker.
+const MARKED: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+
+/// Percentile curves of a distribution, one a variant, of all repetitions merged.
+pub fn percentiles(run: &Run, id: &str, title: &str, read: ReadTimes) -> Option<Chart> {
+    let groups = groups(run);
+    let merged = groups.iter().enumerate().filter_map(|(style, g)| Some((style, g, g.merged(read)?)));
+    let merged: Vec<(usize, &Group<'_>, TimeHistogram)> = merged.collect();
+    let count = merged.iter().map(|(_, _, h)| h.count()).max()?;
+    let series = merged.iter().map(|(style, group, histogram)| {
+        let censored = group.results.iter().filter_map(|r| read(r)).map(|t| t.censored + t.overflowed).sum();
+        curve(*style, group.name, histogram, censored)
+    });
+    let series: Vec<Series> = series.collect();
+    let y = log_axis(series.iter().flat_map(|s| s.points.iter().chain(&s.faint)).map(|p| p.1))?;
+    let spoken = merged.iter().map(|(_, g, h)| {
+        format!("{}: p50 {}, p99 {}", g.name, format::time_ns(h.quantile(0.5)), format::time_ns(h.quantile(0.99)))
+    });
+    Some(Chart {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        description: spoken.collect::<Vec<_>>().join("; "),
+        x: Axis::tail("quantile (each step right: ten times rarer)", count, |q| {
+            if q == 0.0 { "min".to_owned() } else { format::quantile_name(q) }
+        }),
+        y,
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
+fn curve(style: usize, name: &str, histogram: &TimeHistogram, censored: u64) -> Series {
+    let count = histogram.count();
+    let sure = |q: f64| {
+        stats::samples_beyond(count, q) >= stats::SAMPLES_BEYOND_TO_PRINT && !stats::is_lower_bound(count, censored, q)
+    };
+    let steps = ((count.max(2) as f64).log10() * STEPS_PER_DECADE).ceil() as u32;
+    let all = (0..=steps)
+        .map(|i| 1.0 - 10_f64.powf(-f64::from(i) / STEPS_PER_DECADE))
+        .map(|q| q.min(1.0 - 1.0 / count as f64));
+    let points = |qs: Vec<f64>| qs.into_iter().map(|q| (q, histogram.quantile(q) as f64)).collect::<Vec<_>>();
+    let (solid, faint): (Vec<f64>, Vec<f64>) = all.partition(|q| sure(*q));
+    let faint = solid.last().copied().into_iter().chain(faint).collect();
+    let markers = MARKED.into_iter().filter(|q| sure(*q)).map(|q| {
+        let ns = histogram.quantile(q);
+        (q, ns as f64, format!("{name} {}: {}", format::quantile_name(q), format::time_ns(ns)))
+    });
+    Series { faint: points(faint), markers: markers.collect(), ..Series::line(name, style, points(solid)) }
+}
+
+fn log_axis(values: impl Iterator<Item = f64>) -> Option<Axis> {
+    let positive: Vec<f64> = values.filter(|v| *v > 0.0).collect();
+    let low = positive.iter().copied().reduce(f64::min)?;
+    let high = positive.iter().copied().reduce(f64::max)?;
+    Some(Axis::log("time", low, high, format::time))
+}
+
+/// Accepted events per second over the steady phase, against the offered rate.
+pub fn rate(run: &Run) -> Option<Chart> {
+    let per_s = |i: &Interval| Some(i.outcomes.accepted as f64 * 1000.0 / i.length_ms.max(1) as f64);
+    let mut chart = over_time(run, "rate", "Accepted events per second", per_s, |v| format::rate(*v))?;
+    let offered = run.plan.rate_per_s;
+    let largest = chart.series.iter().flat_map(|s| &s.points).map(|p| p.1).fold(offered, f64::max);
+    chart.y = Axis::linear("events per second", largest * 1.05, format::number);
+    chart.level = (run.plan.arrivals != Arrivals::Closed && offered > 0.0)
+        .then(|| Level { value: offered, name: format!("offered: {}", format::rate(offered)) });
+    Some(chart)
+}
+
+/// Quantile `q` of the response time, second by second.
+pub fn response_over_time(run: &Run, q: f64) -> Option<Chart> {
+    let name = format::quantile_name(q);
+    let read = |i: &Interval| {
+        let times = &i.response_time;
+        (times.count > 0 && format::quantile(times, q, 1.0) != format::UNKNOWN).then(|| times.quantile_ns(q))
+    };
+    let title = format!("Response time {name}, second by second");
+    let mut chart = over_time(run, &format!("response-{name}"), &title, read, |v| format::time(*v))?;
+    chart.y = log_axis(chart.series.iter().flat_map(|s| &s.points).map(|p| p.1))?;
+    Some(chart)
+}
+
+/// One line a repetition; the first of each variant has the name and the markers.
+fn over_time(
+    run: &Run,
+    id: &str,
+    title: &str,
+    read: impl Fn(&Interval) -> Option<f64>,
+    text: impl Fn(&f64) -> String,
+) -> Option<Chart> {
+    let seconds = |i: &Interval| (i.offset_ms as f64 + i.length_ms as f64 / 2.0) / 1000.0;
+    let points = |r: &TargetResult| {
+        r.load.intervals.iter().filter_map(|i| Some((seconds(i), read(i)?))).collect::<Vec<(f64, f64)>>()
+    };
+    let series = by_repetition(run, points, &text);
+    let end =
+        run.results.iter().flat_map(|r| r.load.intervals.last()).map(|i| (i.offset_ms + i.length_ms) as f64 / 1000.0);
+    Some(Chart {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        description: describe(&series, &text)?,
+        x: Axis::span("time since the steady phase began", end.fold(0.0, f64::max), format::seconds),
+        y: Axis::linear("", 1.0, format::number),
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
+fn by_repetition(
+    run: &Run,
+    points: impl Fn(&TargetResult) -> Vec<(f64, f64)>,
+    text: &impl Fn(&f64) -> String,
+) -> Vec<Series> {
+    let mut all = Vec::new();
+    for (style, group) in groups(run).iter().enumerate() {
+        for result in group.results.iter().rev() {
+            let points = points(result);
+            let is_repeat = result.repetition != group.results[0].repetition;
+            if points.is_empty() {
+                continue;
+            }
+            let every = (points.len() / 6).max(1);
+            let markers = points.iter().skip(every / 2).step_by(every).filter(|_| !is_repeat);
+            let markers =
+                markers.map(|(x, y)| (*x, *y, format!("{} at {}: {}", group.name, format::seconds(*x), text(y))));
+            let markers = markers.collect();
+            all.push(Series { markers, is_repeat, ..Series::line(group.name, style, points) });
+        }
+    }
+    all.sort_by_key(|s| !s.is_repeat);
+    all
+}
+
+/// The range of each named line; `None` when there is no line.
+fn describe(series: &[Series], text: impl Fn(&f64) -> String) -> Option<String> {
+    let spoken = series.iter().filter(|s| !s.is_repeat).map(|s| {
+        let values = s.points.iter().map(|p| p.1);
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        format!("{}: between {} and {}", s.name, text(&low), text(&high))
+    });
+    let spoken: Vec<String> = spoken.collect();
+    (!spoken.is_empty()).then(|| spoken.join("; "))
+}
+
+/// Acknowledged and not yet persisted events over time, the drain included.
+pub fn backlog(run: &Run) -> Option<Chart> {
+    let points = |r: &TargetResult| {
+        r.load.backlog.iter().map(|s| (s.offset_ms as f64 / 1000.0, s.pending_events as f64)).collect::<Vec<_>>()
+    };
+    let text = |v: &f64| format::counted(*v as u64, "event");
+    let series = by_repetition(run, points, &text);
+    let all = || series.iter().flat_map(|s| &s.points);
+    let (end, peak) = all().fold((0.0_f64, 0.0_f64), |(e, p), (x, y)| (e.max(*x), p.max(*y)));
+    Some(Chart {
+        id: "backlog".to_owned(),
+        title: "Events acknowledged and not yet persisted".to_owned(),
+        description: describe(&series, text)?,
+        x: Axis::span("time since the steady phase began", end, format::seconds),
+        y: Axis::linear("events", peak.max(1.0), format::number),
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
+/// The stair of poll intervals in the idle phase, and each SQL statement as a tick; of the first repetition.
+pub fn idle(run: &Run) -> Option<Chart> {
+    let mut series = Vec::new();
+    let mut end = 0.0_f64;
+    for (style, group) in groups(run).iter().enumerate() {
+        let idle = group.results.first().and_then(|r| r.idle.as_ref()).filter(|i| !i.samples.is_empty());
+        let Some(idle) = idle else { continue };
+        let points = idle.samples.iter().map(|s| (s.offset_ms as f64 / 1000.0, s.poll_interval_ms * 1e6));
+        let mut points: Vec<(f64, f64)> = points.collect();
+        points.extend(points.last().map(|last| (idle.seconds, last.1)));
+        let markers = points.iter().enumerate().filter(|(i, p)| *i == 0 || points[i - 1].1 != p.1);
+        let text =
+            |p: &(f64, f64)| format!("{} polls every {} from {}", group.name, format::time(p.1), format::seconds(p.0));
+        let markers = markers.map(|(_, p)| (p.0, p.1, text(p))).take(40).collect();
+        end = end.max(idle.seconds);
+        let rug = statement_times(&idle.samples);
+        series.push(Series { markers, shape: Shape::Stair, rug, ..Series::line(group.name, style, points) });
+    }
+    let y = log_axis(series.iter().flat_map(|s| &s.points).map(|p| p.1))?;
+    Some(Chart {
+        id: "idle-stair".to_owned(),
+        title: "Poll interval while nothing happens".to_owned(),
+        description: describe(&series, |v| format::time(*v))?,
+        x: Axis::span("time since the idle phase began", end, format::seconds),
+        y: Axis { label: "poll interval".to_owned(), ..y },
+        series,
+        level: None,
+        rug_label: "SQL statements".to_owned(),
+    })
+}
+
+/// When statements ran, s: at the sample that first counts them, or spread evenly before it when it counts several.
+fn statement_times(samples: &[crate::model::IdleSample]) -> Vec<f64> {
+    let mut times = Vec::new();
+    for pair in samples.windows(2) {
+        let new = pair[1].sql_statements.saturating_sub(pair[0].sql_statements).min(1000);
+        let (from, to) = (pair[0].offset_ms as f64, pair[1].offset_ms as f64);
+        times.extend((1..=new).map(|i| (from + (to - from) * i as f64 / new as f64) / 1000.0));
+    }
+    times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use crate::summary;
+
+    #[test]
+    fn a_curve_is_faint_where_it_rests_on_too_few_samples_or_on_lower_bounds() {
+        let chart = percentiles(&fixtures::three_modes(), "c", "", summary::response_time).unwrap();
+        let (solid, faint) = (chart.series[1].points.last().unwrap().0, chart.series[1].faint.first().unwrap().0);
+        assert!(solid == faint && solid > 0.998 && solid < 0.9998, "{solid}");
+        let chart = percentiles(&fixtures::lying_server(), "c", "", summary::response_time).unwrap();
+        assert!(chart.series[0].points.last().unwrap().0 < 0.987);
+    }
+
+    #[test]
+    fn the_repetitions_of_a_variant_share_style_and_are_named_once() {
+        let chart = rate(&fixtures::three_modes()).unwrap();
+        assert_eq!(chart.series.iter().filter(|s| s.is_repeat).count(), 3);
+        assert_eq!(chart.series.iter().filter(|s| !s.is_repeat).map(|s| s.style).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn each_statement_of_the_idle_phase_is_a_tick() {
+        let run = fixtures::before_after();
+        let chart = idle(&run).unwrap();
+        for (series, result) in chart.series.iter().zip(&run.results) {
+            assert_eq!(Some(series.rug.len() as u64), result.idle.as_ref().unwrap().sql_statements);
+        }
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        let run = fixtures::dead_target();
+        assert!(percentiles(&run, "c", "", summary::response_time).is_none());
+        assert!(
+            rate(&run).is_none()
+                && response_over_time(&run, 0.5).is_none()
+                && idle(&run).is_none()
+                && backlog(&run).is_none()
+        );
+    }
+}

@@ -1,0 +1,464 @@
+//! The parts of the page, in order; a part without data is left out or says why it is empty.
+
+use maud::{Markup, html};
+
+use super::{figures, number_table};
+use crate::chart::Chart;
+use crate::compare;
+use crate::format;
+use crate::model::{Arrivals, Ledger, ObjectiveResult, Run};
+use crate::summary::{self, Cell, Group, ReadTimes, Row};
+
+/// One part of the page.
+pub struct Section {
+    pub id: &'static str,
+    pub title: &'static str,
+    /// One sentence.
+    how_to_read: &'static str,
+    body: Markup,
+}
+
+impl Section {
+    pub fn render(&self) -> Markup {
+        html! {
+            section id=(self.id) aria-labelledby=(format!("{}-h", self.id)) {
+                h2 id=(format!("{}-h", self.id)) { (self.title) }
+                p.how { (self.how_to_read) }
+                (self.body)
+            }
+        }
+    }
+}
+
+pub fn all(run: &Run) -> Vec<Section> {
+    let all = [
+        key_numbers(run),
+        objectives(run),
+        times(run),
+        over_time(run),
+        durable(run),
+        ledger(run),
+        idle(run),
+        before_after(run),
+        resources(run),
+        caveats(run),
+        environment(run),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn names(run: &Run) -> Vec<String> {
+    summary::groups(run).iter().map(|g| g.name.to_owned()).collect()
+}
+
+fn row(run: &Run, label: &str, read: impl Fn(&Group<'_>) -> Cell) -> Row {
+    Row { label: label.to_owned(), cells: summary::groups(run).iter().map(read).collect() }
+}
+
+fn charts(charts: Vec<Option<Chart>>) -> Markup {
+    let charts: Vec<Chart> = charts.into_iter().flatten().collect();
+    html! { @if !charts.is_empty() { div.charts { @for chart in &charts { (chart.render()) } } } }
+}
+
+fn key_numbers(run: &Run) -> Option<Section> {
+    Some(Section {
+        id: "numbers",
+        title: "Key numbers",
+        how_to_read: "Response time runs from the moment an event was due, so a stall counts for every event that waited; each number is \
+                      the median of the repetitions, with the smallest and largest below it where they differ; – means not measured or \
+                      too few samples.",
+        body: number_table(&names(run), &summary::key_rows(run)),
+    })
+}
+
+fn objectives(run: &Run) -> Option<Section> {
+    let body = html! {
+        @if run.objectives.is_empty() { p { "None was set." } } @else {
+            div.scroll tabindex="0" role="region" aria-label="objectives" {
+                table {
+                    thead { tr { th scope="col" { "Result" } th scope="col" { "Variant" } th scope="col" { "Objective" } th scope="col" { "Measured" } } }
+                    tbody { @for objective in &run.objectives { (objective_row(objective)) } }
+                }
+            }
+        }
+    };
+    Some(Section {
+        id: "objectives",
+        title: "Objectives",
+        how_to_read: "What was demanded and what was measured; undecided means that the data allow both answers, which never counts as met.",
+        body,
+    })
+}
+
+fn objective_row(o: &ObjectiveResult) -> Markup {
+    let (class, text) = match o.met {
+        Some(true) => ("state met", "✓ met"),
+        Some(false) => ("state miss", "✗ missed"),
+        None => ("state open", "? undecided"),
+    };
+    let prefix = format!("{}: ", o.variant);
+    let value = o.value.map_or_else(|| format::UNKNOWN.to_owned(), |v| format::in_unit(v, &o.unit));
+    html! {
+        tr {
+            td class=(class) { (text) }
+            td { (o.variant) }
+            td { code { (o.expression.strip_prefix(&prefix).unwrap_or(&o.expression)) } }
+            td { (value) @if let Some(note) = &o.note { small { (note) } } }
+        }
+    }
+}
+
+const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
+
+fn quantile_rows(run: &Run, name: &str, read: ReadTimes) -> Vec<Row> {
+    let quantile = |q: &f64| row(run, &format!("{name} {}", format::quantile_name(*q)), |g| g.quantile(read, *q));
+    let mut rows: Vec<Row> = QUANTILES.iter().map(quantile).collect();
+    rows.push(row(run, &format!("{name} max"), |g| g.largest(read)));
+    rows
+}
+
+fn times(run: &Run) -> Option<Section> {
+    let kinds: [(&str, &str, ReadTimes); 3] = [
+        ("response", "Response time", summary::response_time),
+        ("service", "Service time", summary::service_time),
+        ("delay", "Send delay", summary::send_delay),
+    ];
+    let drawn =
+        kinds.iter().map(|(id, name, read)| figures::percentiles(run, &format!("curve-{id}"), name, *read)).collect();
+    let rows: Vec<Row> = kinds.iter().flat_map(|(_, name, read)| quantile_rows(run, name, *read)).collect();
+    Some(Section {
+        id: "times",
+        title: "How long an acknowledgement takes",
+        how_to_read: "Response time (due → answered) is what a sender feels, service time (sent → answered) what the server took, send delay \
+                      (due → sent) the tool's own fault; the lower and the later a curve bends up the better, and where it is \
+                      faint it rests on fewer than 10 samples or is only a lower bound.",
+        body: html! { (charts(drawn)) (number_table(&names(run), &rows)) },
+    })
+}
+
+fn over_time(run: &Run) -> Option<Section> {
+    let drawn = vec![figures::rate(run), figures::response_over_time(run, 0.5), figures::response_over_time(run, 0.99)];
+    drawn.iter().any(Option::is_some).then(|| Section {
+        id: "over-time",
+        title: "Over time",
+        how_to_read: "Level lines are good; a dip in the rate with a hill in the response time is a stall; each repetition is a line, the \
+                      first of each variant the thick one.",
+        body: charts(drawn),
+    })
+}
+
+fn durable(run: &Run) -> Option<Section> {
+    let drawn = vec![
+        figures::percentiles(run, "curve-durable", "Acknowledged → persisted", summary::time_to_durable),
+        figures::backlog(run),
+    ];
+    if drawn.iter().all(Option::is_none) && run.results.iter().all(|r| summary::time_to_durable(r).is_none()) {
+        return None;
+    }
+    let sources: Vec<String> = summary::groups(run)
+        .iter()
+        .filter_map(|g| {
+            let durable = g.results.iter().find_map(|r| r.ledger.as_ref()?.time_to_durable.as_ref())?;
+            Some(format!("{}: {}, to {}", g.name, durable.source, format::time_ns(durable.resolution_ns)))
+        })
+        .collect();
+    let rows = quantile_rows(run, "time to durable", summary::time_to_durable);
+    Some(Section {
+        id: "durable",
+        title: "How long until it is safe",
+        how_to_read: "From the acknowledgement to the stored row: until then a crash may lose the event, and a backlog that grows under \
+                      load means that the server acknowledges faster than it stores.",
+        body: html! {
+            (charts(drawn)) (number_table(&names(run), &rows))
+            @if !sources.is_empty() { p.note { "Source and resolution – " (sources.join("; ")) "." } }
+        },
+    })
+}
+
+fn ledger(run: &Run) -> Option<Section> {
+    let groups = summary::groups(run);
+    let checked: Vec<&Group<'_>> = groups.iter().filter(|g| g.results.iter().any(|r| r.ledger.is_some())).collect();
+    let unchecked: Vec<&str> =
+        groups.iter().filter(|g| g.results.iter().all(|r| r.ledger.is_none())).map(|g| g.name).collect();
+    Some(Section {
+        id: "ledger",
+        title: "The ledger",
+        how_to_read: "Every event that was acknowledged, warm-up included, is looked for in the store: persisted has to equal acknowledged; \
+                      the sum of all repetitions is shown.",
+        body: html! {
+            @if !checked.is_empty() { div.flow { @for group in &checked { (flow(run, group)) } } }
+            @if !unchecked.is_empty() { p.note { "Not reconciled: " (unchecked.join(", ")) "." } }
+        },
+    })
+}
+
+fn flow(run: &Run, group: &Group<'_>) -> Markup {
+    let ledgers: Vec<&Ledger> = group.results.iter().filter_map(|r| r.ledger.as_ref()).collect();
+    let sum = |read: fn(&Ledger) -> u64| ledgers.iter().map(|l| read(l)).sum::<u64>();
+    let planned: u64 = group.results.iter().map(|r| r.load.planned).sum();
+    let delivered: Option<u64> = ledgers.iter().map(|l| l.delivered).sum();
+    let faults = [
+        ("lost", sum(|l| l.lost)),
+        ("duplicated", sum(|l| l.duplicated)),
+        ("stored altered", sum(|l| l.corrupted)),
+        ("unverified", sum(|l| l.unverified)),
+    ];
+    let unacknowledged = sum(|l| l.unacknowledged);
+    let examples: Vec<&str> = ledgers.iter().flat_map(|l| &l.lost_examples).take(10).map(String::as_str).collect();
+    let drained = ledgers.iter().map(|l| l.drained_after_ms).max().unwrap_or(0);
+    html! {
+        div {
+            h3 { (group.name) }
+            ol {
+                li { b { (format::count(planned)) } small { "planned" @if run.plan.warmup_ms > 0 { " (steady phase)" } } }
+                li { b { (format::count(sum(|l| l.acknowledged))) } small { "acknowledged" } }
+                li { b { (format::count(sum(|l| l.persisted))) } small { "persisted" } }
+                @if let Some(delivered) = delivered.filter(|_| ledgers.iter().any(|l| l.delivered.is_some())) {
+                    li { b { (format::count(delivered)) } small { "delivered" } }
+                }
+            }
+            p {
+                @for (i, (name, n)) in faults.iter().filter(|(name, n)| *n > 0 || ["lost", "duplicated"].contains(name)).enumerate() {
+                    @if i > 0 { " · " }
+                    @if *n > 0 { span.fault { "✗ " (format::count(*n)) " " (name) } } @else { "0 " (name) }
+                }
+                @if unacknowledged > 0 { " · " (format::count(unacknowledged)) " persisted without an acknowledgement that was read" }
+            }
+            p.note { "Read from " (ledgers[0].source) "; the store had everything or gave up " (format::time(drained as f64 * 1e6))
+                " after the last acknowledgement." }
+            @if !examples.is_empty() { p.note { "Lost, for example: " span.mono { (examples.join(" ")) } } }
+        }
+    }
+}
+
+fn idle(run: &Run) -> Option<Section> {
+    run.results.iter().find(|r| r.idle.is_some())?;
+    let text_ns = |read: fn(&crate::model::Idle) -> Option<f64>| {
+        move |g: &Group<'_>| g.cell(|r| r.idle.as_ref().and_then(read), format::time)
+    };
+    let number = |read: fn(&crate::model::Idle) -> Option<f64>| {
+        move |g: &Group<'_>| g.cell(|r| r.idle.as_ref().and_then(read), format::number)
+    };
+    let rows = [
+        row(run, "window counted", text_ns(|i| Some(i.seconds * 1e9))),
+        row(run, "polls", number(|i| i.polls.map(|n| n as f64))),
+        row(run, "SQL statements", number(|i| i.sql_statements.map(|n| n as f64))),
+        row(run, "SQL statements per hour", number(|i| i.sql_statements_per_hour)),
+        row(run, "… in deep idle", number(|i| i.sql_statements_per_hour_deep_idle)),
+        row(run, "SQL statements per poll", number(|i| i.sql_statements_per_poll)),
+        row(run, "deep idle after", text_ns(|i| i.deep_idle_after_s.map(|s| s * 1e9))),
+        row(run, "poll interval at the end", text_ns(|i| i.poll_interval_ms_last.map(|ms| ms * 1e6))),
+        row(run, "pooled connections unused, longest", text_ns(|i| i.connections_unused_s_max.map(|s| s * 1e9))),
+        row(run, "first event after it, response time", text_ns(|i| i.first_event.map(|e| e.response_time_ns as f64))),
+        row(
+            run,
+            "first event after it, time to durable",
+            text_ns(|i| i.first_event?.time_to_durable_ns.map(|ns| ns as f64)),
+        ),
+    ];
+    let sourced = |g: &Group<'_>| {
+        Cell::plain(g.results.iter().find_map(|r| r.idle.as_ref()).map_or(format::UNKNOWN, |i| &i.source))
+    };
+    let rows: Vec<Row> = rows.into_iter().chain([row(run, "counted by", sourced)]).collect();
+    Some(Section {
+        id: "idle",
+        title: "While nothing happens",
+        how_to_read: "The higher the stair climbs the less often an idle server asks its database; each tick below is an SQL statement \
+                      (first repetition).",
+        body: html! { (charts(vec![figures::idle(run)])) (number_table(&names(run), &rows)) (statements(run)) },
+    })
+}
+
+fn statements(run: &Run) -> Markup {
+    let groups = summary::groups(run);
+    let listed = groups.iter().filter_map(|g| {
+        let idle = g.results.first()?.idle.as_ref()?;
+        (!idle.statements.is_empty()).then_some((g.name, &idle.statements))
+    });
+    let listed: Vec<_> = listed.collect();
+    html! {
+        @if !listed.is_empty() {
+            h3 { "The statements" }
+            div.scroll tabindex="0" role="region" aria-label="statements" {
+                table {
+                    thead { tr { th scope="col" { "Variant" } th scope="col" { "Calls" } th scope="col" { "Statement" } } }
+                    tbody {
+                        @for (name, statements) in &listed {
+                            @for statement in statements.iter().take(10) {
+                                tr { td { (name) } td { (format::count(statement.calls)) } td { code { (statement.statement) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn before_after(run: &Run) -> Option<Section> {
+    let table = compare::before_after(run)?;
+    let rows: Vec<Row> = table.rows.iter().map(compare::TableRow::across).collect();
+    Some(Section {
+        id: "before-after",
+        title: "Before and after",
+        how_to_read: "The old design against each new one, measured in this run on this machine; the change is that of the new one against the old.",
+        body: number_table(&table.headings(), &rows),
+    })
+}
+
+fn resources(run: &Run) -> Option<Section> {
+    let seconds = |read: fn(&crate::model::Resources) -> Option<f64>| {
+        move |g: &Group<'_>| g.cell(|r| read(&r.resources), format::seconds)
+    };
+    let bytes = |read: fn(&crate::model::Resources) -> Option<u64>| {
+        move |g: &Group<'_>| g.cell(|r| read(&r.resources).map(|n| n as f64), format::bytes)
+    };
+    let rows = [
+        row(run, "server CPU", seconds(|r| r.server_cpu_s)),
+        row(run, "server CPU per accepted event", |g| {
+            g.cell(|r| r.cpu_ns_per_event(r.resources.server_cpu_s), format::time)
+        }),
+        row(run, "database CPU", seconds(|r| r.database_cpu_s)),
+        row(run, "server memory, peak", bytes(|r| r.server_rss_peak_bytes)),
+        row(run, "generator CPU", seconds(|r| r.generator_cpu_s)),
+        row(run, "generator memory, peak", bytes(|r| r.generator_rss_peak_bytes)),
+        row(
+            run,
+            "sending thread waited for a processor",
+            seconds(|r| r.generator_run_queue_delay_ns.map(|ns| ns as f64 / 1e9)),
+        ),
+        row(run, "… and was interrupted (times)", |g| {
+            g.cell(|r| r.resources.generator_switches_involuntary.map(|n| n as f64), format::number)
+        }),
+        row(run, "connections opened again", |g| g.cell(|r| Some(r.load.reconnects as f64), format::number)),
+    ];
+    Some(Section {
+        id: "resources",
+        title: "What it cost",
+        how_to_read: "CPU time and memory over the steady phase; a generator that is short of CPU measures itself.",
+        body: number_table(&names(run), &rows),
+    })
+}
+
+fn caveats(run: &Run) -> Option<Section> {
+    let body = html! {
+        @if run.caveats.is_empty() { p { "No reason for doubt was found." } } @else {
+            div.scroll tabindex="0" role="region" aria-label="caveats" {
+                table {
+                    thead { tr { th scope="col" { "Caveat" } th scope="col" { "Where" } th scope="col" { "What was found" } th scope="col" { "What to do" } } }
+                    tbody {
+                        @for caveat in &run.caveats {
+                            tr {
+                                th scope="row" { (caveat.kind.name()) @if caveat.invalidates { small.fault { "makes the run invalid" } } }
+                                td { (caveat.subject.as_deref().unwrap_or("the run")) }
+                                td { (caveat.detail) }
+                                td { (caveat.remedy) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    Some(Section {
+        id: "caveats",
+        title: "Caveats",
+        how_to_read: "Reasons to doubt these numbers that the tool found by itself, from a closed list, each with what to do about it.",
+        body,
+    })
+}
+
+fn environment(run: &Run) -> Option<Section> {
+    let (environment, plan) = (&run.environment, &run.plan);
+    let unknown = || "not known".to_owned();
+    let build =
+        format!("{} {} ({}, {} build)", run.tool.name, run.tool.version, run.tool.revision, run.tool.build_profile);
+    let arrivals = match plan.arrivals {
+        Arrivals::Poisson => format!("Poisson, {}", format::rate(plan.rate_per_s)),
+        Arrivals::Constant => format!("constant, {}", format::rate(plan.rate_per_s)),
+        Arrivals::Closed => "closed loop".to_owned(),
+    };
+    let ms = |n: u64| format::time(n as f64 * 1e6);
+    let phases = format!("warm-up {}, steady {}, idle {}", ms(plan.warmup_ms), ms(plan.duration_ms), ms(plan.idle_ms));
+    let patience = format!("request {}, drain {}", ms(plan.request_timeout_ms), ms(plan.drain_timeout_ms));
+    let load = format!(
+        "{} connections, {} payload, {} repeated, {}",
+        plan.connections,
+        format::bytes(f64::from(plan.payload_bytes)),
+        format::percent(plan.duplicates_share),
+        format::counted(u64::from(plan.organizations), "organisation")
+    );
+    let facts = [
+        ("tool", build),
+        ("run", run.run_id.clone()),
+        (
+            "machine",
+            format!(
+                "{}, {} cores, {}",
+                environment.cpu_model,
+                environment.cores,
+                format::bytes(environment.memory_bytes as f64)
+            ),
+        ),
+        ("system", format!("{}, kernel {}", environment.os, environment.kernel)),
+        ("virtual", environment.virtualization.clone().unwrap_or_else(|| "not that it shows".to_owned())),
+        ("CPU governor", environment.cpu_governor.clone().unwrap_or_else(unknown)),
+        ("data on", environment.data_filesystem.clone().unwrap_or_else(unknown)),
+        (
+            "generator and server",
+            if environment.same_host { "share the machine" } else { "on different machines" }.to_owned(),
+        ),
+        ("pacing", environment.pacing.clone()),
+        ("arrivals", arrivals),
+        ("load", load),
+        ("phases", phases),
+        ("timeouts", patience),
+        ("seed", plan.seed.to_string()),
+        ("repetitions", plan.repeat.to_string()),
+    ];
+    Some(Section {
+        id: "environment",
+        title: "Environment, plan and command",
+        how_to_read: "What it takes to do this again; compare numbers only with those of the same machine, build and plan.",
+        body: html! {
+            h3 { "Command" }
+            pre { code { (run.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")) } }
+            dl.facts { @for (name, value) in &facts { dt { (name) } dd { (value) } } }
+            (targets(run))
+        },
+    })
+}
+
+/// As a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn targets(run: &Run) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="targets" {
+            table {
+                thead { tr { th scope="col" { "Variant" } th scope="col" { "Mode" } th scope="col" { "Polling" } th scope="col" { "Claims" }
+                    th scope="col" { "Database" } th scope="col" { "Version" } th scope="col" { "URL" } } }
+                tbody {
+                    @for group in summary::groups(run) {
+                        @if let Some(r) = group.results.first() {
+                            tr {
+                                th scope="row" { (r.target) }
+                                @for fact in [&r.mode, &r.polling, &r.durability, &r.database, &r.server_version] {
+                                    td { (fact.as_deref().unwrap_or(format::UNKNOWN)) }
+                                }
+                                td { (r.url) @if let Some(failure) = &r.failure { small.fault { (failure) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

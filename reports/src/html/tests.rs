@@ -1,0 +1,83 @@
+//! Tests of the page.
+
+use super::*;
+use crate::{fixtures, schema};
+
+fn pages() -> Vec<(String, Run, String)> {
+    let foreign = schema::read(&std::fs::read_to_string(fixtures::path("foreign.json")).unwrap()).unwrap();
+    let mut judged = foreign.clone();
+    crate::verdict::assess(&mut judged);
+    let runs = fixtures::all().into_iter().map(|(n, r)| (n.to_owned(), r));
+    let runs = runs.chain([("foreign".to_owned(), judged), ("foreign-as-is".to_owned(), foreign)]);
+    runs.map(|(name, run)| (name, run.clone(), render(&run))).collect()
+}
+
+#[test]
+fn the_page_of_the_small_run_is_as_committed() {
+    fixtures::assert_golden(&fixtures::path("small.html"), &render(&fixtures::small()));
+}
+
+#[test]
+fn every_page_asks_nothing_of_the_network_and_runs_nothing() {
+    for (name, _, page) in pages() {
+        let markup = page.split("<script type=\"application/json\"").next().unwrap();
+        for forbidden in ["<script", "<link", "<img", "@import", "url(", "src=\"", " style=\"", "javascript:", "onload"]
+        {
+            assert!(!markup.contains(forbidden), "{name} has {forbidden}");
+        }
+        assert!(page.len() < 1_500_000, "{name} has {} bytes", page.len());
+    }
+}
+
+#[test]
+fn the_data_can_be_taken_from_the_page() {
+    for (name, run, page) in pages() {
+        let data = page.split("id=\"run-data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        assert_eq!(schema::read(data).unwrap(), run, "{name}");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_escaped() {
+    let mut run = fixtures::small();
+    let evil = "</script><script>alert(1)</script><!--";
+    run.plan.name = evil.to_owned();
+    run.command = vec![evil.to_owned()];
+    run.plan.variants[0].name = evil.to_owned();
+    run.results[0].target = evil.to_owned();
+    run.results[0].failure = Some(evil.to_owned());
+    run.results[1].idle.as_mut().unwrap().statements[0].statement = evil.to_owned();
+    crate::verdict::assess(&mut run);
+    let page = render(&run);
+    assert_eq!(page.matches("<script").count(), 1, "only the data element");
+    assert!(!page.contains("alert(1)</script") && !page.contains("<!--"));
+}
+
+#[test]
+fn every_id_is_unique_and_every_link_leads_somewhere() {
+    for (name, _, page) in pages() {
+        let markup = page.split("<script type=\"application/json\"").next().unwrap();
+        let mut ids: Vec<&str> = markup.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "{name} has an id twice");
+        for link in markup.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            assert!(ids.contains(&link), "{name}: #{link}");
+        }
+    }
+}
+
+#[test]
+fn the_verdict_comes_first_and_in_words() {
+    for (name, expected) in [
+        ("three-modes", "✓ Pass"),
+        ("lying-server", "✗ Missed"),
+        ("dead-target", "⊘ Invalid"),
+        ("small", "? Inconclusive"),
+        ("foreign", "? Inconclusive"),
+    ] {
+        let (_, _, page) = pages().into_iter().find(|(n, ..)| n == name).unwrap();
+        assert!(page.contains(expected), "{name} does not say {expected}");
+    }
+}
