@@ -18,6 +18,7 @@ pub mod openapi;
 pub mod parse;
 pub mod pending;
 pub mod problem;
+pub mod processor;
 pub mod routes;
 pub mod runtime;
 pub mod store;

@@ -30,7 +30,6 @@ use crate::http::{self, Answerer};
 use crate::metrics::{BuildInfo, Metrics};
 use crate::offload::Offload;
 use crate::pending::Pending;
-use crate::polling;
 use crate::processor::{self, Processor};
 use crate::store::{Store, StoreError, StoreLimits, now_us};
 use crate::writer::Writer;
@@ -308,7 +307,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
         return Ok(Parts { app, store: None, processor: None });
     }
     let store = Store::connect(&settings.database, store_limits(&limits), Arc::clone(&metrics)).await?;
-    let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max), Arc::clone(&metrics)));
+    let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max)));
     let cache_first = settings.mode == Mode::CacheFirst;
     let dedup = Dedup::new(&limits, cache_first.then(|| Arc::clone(&pending)), counters);
     let now_us = now_us();
@@ -317,7 +316,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     dedup.warm(rows, all, now_us);
     let sink = match cache_first {
         true => Sink::Pending(Arc::clone(&pending)),
-        false => Sink::Writer(Writer::start(store.clone(), &background, &limits)),
+        false => Sink::Writer(Writer::start(store.clone(), Arc::clone(&pending), &background, &limits)),
     };
     let processor = Processor::start(&settings, store.clone(), pending, Arc::clone(&metrics));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
