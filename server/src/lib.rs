@@ -4,4 +4,5 @@ pub mod config;
 pub mod event;
 pub mod metrics;
 pub mod pending;
+pub mod polling;
 pub mod store;
