@@ -5,4 +5,5 @@ pub mod event;
 pub mod metrics;
 pub mod pending;
 pub mod polling;
+pub mod processor;
 pub mod store;
