@@ -17,6 +17,7 @@ pub mod offload;
 pub mod openapi;
 pub mod parse;
 pub mod pending;
+pub mod polling;
 pub mod problem;
 pub mod processor;
 pub mod routes;

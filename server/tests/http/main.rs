@@ -3,14 +3,12 @@
 //! Each test starts its own server in this process on a free port, with a database of its own. What needs a process of its own
 //! (signals) is in `life.rs`; what no HTTP client would send is in `bad_input.rs`.
 
+#![allow(missing_docs, reason = "a test program has no readers of its documentation")]
+
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "shared with the store's tests")]
 mod support;
 
-mod bad_input;
-mod life;
-mod openapi;
-mod outage;
 mod rules;
 
 use std::time::{Duration, Instant};
@@ -63,10 +61,8 @@ impl At {
     }
 
     pub fn new(mode: Mode, fresh: Fresh) -> Self {
-        let mut settings = Settings::default();
-        settings.listen = "127.0.0.1:0".parse().expect("an address");
-        settings.mode = mode;
-        settings.database = fresh.database.clone();
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let mut settings = Settings { listen, mode, database: fresh.database.clone(), ..Settings::default() };
         settings.limits.database_connections_max = 3;
         Self { settings, fresh }
     }
