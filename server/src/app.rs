@@ -10,6 +10,7 @@ use crate::auth::Keys;
 use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, count};
 use crate::dedup::Dedup;
+use crate::event::Event;
 use crate::idempotency::Idempotency;
 use crate::metrics::{CacheLabel, Metrics, ReasonLabel, RequestLabels};
 use crate::offload::Offload;
@@ -50,6 +51,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// `ingest_http_requests` of the one route and status that is hot, looked up once.
     pub accepted: Counter,
+    /// The last event was refused because the pending buffer was full.
+    pending_refused: AtomicBool,
     /// Set when the server is stopping.
     pub stopping: AtomicBool,
 }
@@ -67,7 +70,7 @@ impl App {
         let accepted = metrics.http_requests.get_or_create(&hot).clone();
         let keys = Keys::new(limits, store.clone(), CacheCounters::new(&metrics, "keys"));
         let idempotency = Idempotency::new(limits, CacheCounters::new(&metrics, "idempotency"));
-        Self { bounds, sink, store, keys, dedup, idempotency, metrics, accepted, stopping: AtomicBool::new(false), settings }
+        Self { bounds, sink, store, keys, dedup, idempotency, metrics, accepted, pending_refused: AtomicBool::new(false), stopping: AtomicBool::new(false), settings }
     }
 
     /// What an acknowledgement is worth here.
@@ -100,11 +103,31 @@ impl App {
         self.metrics.http_requests.get_or_create(&RequestLabels { route, status: status.as_u16() }).inc();
     }
 
-    /// Brings the sizes of the caches up to date in the metrics.
-    pub fn measure_caches(&self) {
+    /// Brings the gauges of what this process holds up to date in the metrics.
+    pub fn measure(&self) {
+        if let Some(pending) = self.pending() {
+            pending.report(&self.metrics);
+        }
         for (cache, entries) in [("dedup", self.dedup.entries()), ("keys", self.keys.entries()), ("idempotency", self.idempotency.entries())] {
             self.metrics.cache_entries.get_or_create(&CacheLabel { cache }).set(i64::try_from(entries).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Puts an event into the pending buffer, and remembers whether it was full.
+    pub fn put_pending(&self, pending: &Pending, event: Arc<Event>) -> Result<(), Problem> {
+        let taken = pending.put(event);
+        if taken.is_err() != self.pending_refused.load(Ordering::Relaxed) {
+            self.pending_refused.store(taken.is_err(), Ordering::Relaxed);
+        }
+        taken.map_err(|_| Problem::Full)
+    }
+
+    /// Full by events; or by bytes, which are never exactly at their bound: so the last event was refused, and it has not
+    /// drained since.
+    fn is_pending_full(&self) -> bool {
+        let (Some(pending), limits) = (self.pending(), &self.settings.limits) else { return false };
+        let refused = self.pending_refused.load(Ordering::Relaxed);
+        pending.events() >= count(limits.pending_events_max) || (refused && pending.bytes() > count(limits.pending_bytes_max) / 2)
     }
 
     /// Why the server cannot take events right now (rule O1): nothing when it can.
@@ -116,10 +139,7 @@ impl App {
         if self.store.is_some() && self.metrics.store_available.get() == 0 {
             reasons.push("database-unavailable");
         }
-        let limits = &self.settings.limits;
-        if let Some(pending) = self.pending()
-            && (pending.events() >= count(limits.pending_events_max) || pending.bytes() >= count(limits.pending_bytes_max))
-        {
+        if self.is_pending_full() {
             reasons.push("pending-full");
         }
         reasons

@@ -303,13 +303,17 @@ pub enum SettingsError {
     },
     /// An interval that would shrink where it should grow.
     #[error(
-        "--poll-interval-ms is {first}, which is over --poll-interval-ms-max ({max}): lower the first or raise the second"
+        "{first} is {first_ms}, which is over {then} ({then_ms}), the wait that comes after it: lower the first or raise the second"
     )]
     IntervalsCrossed {
-        /// --poll-interval-ms
-        first: u64,
-        /// --poll-interval-ms-max
-        max: u64,
+        /// The flag of the earlier wait.
+        first: &'static str,
+        /// Its value.
+        first_ms: u64,
+        /// The flag of the later wait.
+        then: &'static str,
+        /// Its value.
+        then_ms: u64,
     },
     /// Anybody who reaches the port could make keys.
     #[error(
@@ -356,11 +360,13 @@ impl Settings {
                 pending: limits.pending_events_max,
             });
         }
-        if limits.poll_interval_ms > limits.poll_interval_ms_max {
-            return Err(SettingsError::IntervalsCrossed {
-                first: limits.poll_interval_ms,
-                max: limits.poll_interval_ms_max,
-            });
+        let waits = [
+            ("--poll-interval-ms", limits.poll_interval_ms),
+            ("--poll-interval-ms-max", limits.poll_interval_ms_max),
+            ("--deep-idle-interval-ms", limits.deep_idle_interval_ms),
+        ];
+        if let Some([(first, first_ms), (then, then_ms)]) = waits.array_windows().find(|[first, then]| first.1 > then.1).copied() {
+            return Err(SettingsError::IntervalsCrossed { first, first_ms, then, then_ms });
         }
         match &self.admin_token {
             None if !self.listen.ip().is_loopback() => Err(SettingsError::OpenWithoutToken { listen: self.listen }),
@@ -424,6 +430,7 @@ mod tests {
         for (arguments, part) in [
             (&["--dedup-entries-max", "199999"][..], "at least twice --pending-events-max (100000)"),
             (&["--poll-interval-ms", "3000"], "over --poll-interval-ms-max (2000)"),
+            (&["--deep-idle-interval-ms", "100"], "over --deep-idle-interval-ms (100)"),
             (&["--listen", "0.0.0.0:80"], "set --admin-token"),
             (&["--listen", "[::]:80"], "set --admin-token"),
             (&["--admin-token", "short"], "at least 16"),

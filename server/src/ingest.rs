@@ -85,7 +85,7 @@ async fn accept(app: &App, organization: &Organization, draft: Draft) -> Result<
     };
     let taken = match &app.sink {
         Sink::Nowhere => Inserted::New,
-        Sink::Pending(pending) => pending.put(event).map(|()| Inserted::New).map_err(|_| Problem::Full)?,
+        Sink::Pending(pending) => app.put_pending(pending, event).map(|()| Inserted::New)?,
         Sink::Writer(writer) => writer.write(event).await?,
     };
     let holder = match taken {

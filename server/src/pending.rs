@@ -182,3 +182,199 @@ impl Pending {
 fn bytes_of(event: &Event) -> usize {
     EVENT_OVERHEAD_BYTES + event.payload.len() + event.event_type.len() + event.dedup_id.as_deref().map_or(0, str::len)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(payload_bytes: usize) -> Arc<Event> {
+        Arc::new(Event {
+            id: Uuid::now_v7(),
+            organization_id: Uuid::from_u128(1),
+            event_type: "t".into(),
+            dedup_id: None,
+            payload: Bytes::from(vec![b'1'; payload_bytes]),
+            created_at_us: 0,
+        })
+    }
+
+    /// What `event(payload_bytes)` counts for.
+    const fn weight(payload_bytes: usize) -> usize {
+        EVENT_OVERHEAD_BYTES + 1 + payload_bytes
+    }
+
+    #[test]
+    fn an_event_is_visible_and_counted_until_it_is_persisted() {
+        let pending = Pending::new(10, 10_000);
+        let event = event(100);
+        pending.put(event.clone()).expect("room");
+        assert_eq!(pending.take(5), [event.clone()]);
+        assert_eq!(pending.get(event.id), Some(event.clone()), "being written");
+        assert_eq!((pending.events(), pending.bytes()), (1, weight(100)));
+        assert!(pending.take(5).is_empty(), "it is taken once");
+        pending.persisted(&[event.clone()]);
+        assert_eq!((pending.get(event.id), pending.events(), pending.bytes()), (None, 0, 0));
+    }
+
+    #[test]
+    fn either_bound_refuses_and_changes_nothing() {
+        let by_events = Pending::new(2, usize::MAX);
+        let by_bytes = Pending::new(usize::MAX, 2 * weight(10));
+        for pending in [by_events, by_bytes] {
+            let (first, second) = (event(10), event(10));
+            pending.put(first.clone()).expect("room");
+            pending.put(second.clone()).expect("room");
+            assert_eq!(pending.put(event(10)), Err(Full));
+            assert_eq!(pending.take(1), [first.clone()]);
+            assert_eq!(pending.put(event(10)), Err(Full), "what is being written counts");
+            pending.persisted(&[first]);
+            pending.put(event(10)).expect("room again");
+            assert_eq!(pending.take(5).len(), 2);
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_held_is_not_added_again() {
+        let pending = Pending::new(10, 10_000);
+        let event = event(1);
+        pending.put(event.clone()).expect("room");
+        pending.put(event.clone()).expect("a repetition is no error");
+        assert_eq!((pending.events(), pending.take(5).len()), (1, 1));
+        pending.put(event).expect("a repetition while it is being written, too");
+        assert!(pending.take(5).is_empty());
+    }
+
+    #[test]
+    fn what_is_put_back_comes_first_again_and_in_order() {
+        let pending = Pending::new(10, 10_000);
+        let events: Vec<_> = (0..5).map(event).collect();
+        events.iter().for_each(|event| pending.put(event.clone()).expect("room"));
+        let taken = pending.take(3);
+        pending.put_back(taken);
+        assert_eq!(pending.take(10), events);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_arrival_before_or_during_the_wait_ends_it_and_nothing_else_does() {
+        let pending = Arc::new(Pending::new(10, 10_000));
+        let waits = || tokio::time::timeout(Duration::from_secs(60), pending.arrived());
+        assert!(waits().await.is_err(), "nothing came");
+        pending.put(event(1)).expect("room");
+        assert!(waits().await.is_ok(), "it came before the wait");
+        pending.take(1);
+        assert!(waits().await.is_err(), "what was taken ends no further wait");
+        for arrive in [|pending: &Pending| pending.put(event(1)).expect("room"), Pending::wake] {
+            pending.take(1);
+            let other = pending.clone();
+            let late = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                arrive(&other);
+            });
+            assert!(waits().await.is_ok(), "it came during the wait");
+            late.await.expect("the late one");
+        }
+        pending.take(1);
+        assert!(waits().await.is_err());
+    }
+
+    #[test]
+    fn threads_that_put_take_and_put_back_at_once_lose_and_double_nothing() {
+        const PUTTERS: usize = 3;
+        const EACH: usize = 2_000;
+        let pending = Pending::new(100, usize::MAX);
+        let mut stored = Vec::new();
+        std::thread::scope(|scope| {
+            let putters: Vec<_> = (0..PUTTERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..EACH {
+                            let event = event(1);
+                            while pending.put(event.clone()).is_err() {
+                                std::thread::yield_now();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut turn = 0;
+            while stored.len() < PUTTERS * EACH {
+                assert!(pending.events() <= 100);
+                let taken = pending.take(17);
+                turn += 1;
+                if turn % 3 == 0 {
+                    pending.put_back(taken);
+                } else {
+                    pending.persisted(&taken);
+                    stored.extend(taken.iter().map(|event| event.id));
+                }
+            }
+            putters.into_iter().for_each(|putter| putter.join().expect("a putter"));
+        });
+        assert_eq!(stored.iter().collect::<HashSet<_>>().len(), PUTTERS * EACH);
+        assert_eq!((pending.events(), pending.bytes()), (0, 0));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put(usize),
+        Take(usize),
+        Persisted,
+        PutBack,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..600_usize).prop_map(Step::Put),
+            2 => (0..6_usize).prop_map(Step::Take),
+            1 => Just(Step::Persisted),
+            1 => Just(Step::PutBack),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_steps_loses_doubles_or_exceeds(steps in prop::collection::vec(any_step(), 0..200)) {
+            const EVENTS_MAX: usize = 8;
+            const BYTES_MAX: usize = 3_000;
+            let pending = Pending::new(EVENTS_MAX, BYTES_MAX);
+            let (mut accepted, mut stored, mut hands) = (Vec::new(), Vec::new(), Vec::<Vec<Arc<Event>>>::new());
+            for step in steps {
+                match step {
+                    Step::Put(payload_bytes) => {
+                        let event = event(payload_bytes);
+                        let room = pending.events() < EVENTS_MAX && pending.bytes() + weight(payload_bytes) <= BYTES_MAX;
+                        prop_assert_eq!(pending.put(event.clone()).is_ok(), room);
+                        if room {
+                            accepted.push(event.id);
+                        }
+                    }
+                    Step::Take(count) => hands.push(pending.take(count)),
+                    Step::Persisted => if !hands.is_empty() {
+                        let hand = hands.remove(0);
+                        pending.persisted(&hand);
+                        stored.extend(hand.iter().map(|event| event.id));
+                    },
+                    Step::PutBack => if let Some(hand) = hands.pop() {
+                        pending.put_back(hand);
+                    },
+                }
+                prop_assert!(pending.events() <= EVENTS_MAX && pending.bytes() <= BYTES_MAX);
+                prop_assert_eq!(pending.events() + stored.len(), accepted.len());
+                for id in &accepted {
+                    prop_assert_eq!(pending.get(*id).is_some(), !stored.contains(id));
+                }
+            }
+            stored.extend(hands.into_iter().flatten().map(|event| event.id));
+            stored.extend(pending.take(usize::MAX).iter().map(|event| event.id));
+            stored.sort();
+            accepted.sort();
+            prop_assert_eq!(stored, accepted);
+        }
+    }
+}

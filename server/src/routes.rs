@@ -444,9 +444,9 @@ fn health() {}
 #[utoipa::path(get, path = "/metrics", tag = "Operating", security(()),
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 fn metrics(app: &App) -> Response<Full<Bytes>> {
-    app.measure_caches();
+    app.measure();
     let mut response = Response::new(Full::new(Bytes::from(app.metrics.encode())));
-    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let kind = HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

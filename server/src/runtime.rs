@@ -7,7 +7,7 @@
 //! connection, so the store is opened on the background runtime.) One *supervisor* thread owns all of these.
 //!
 //! Order of stopping (rule O5): say so in `/readyz`, stop accepting, finish requests (for at most half of
-//! `--shutdown-timeout-ms`), persist what is pending (for the rest of it), close the database. What is left is reported by number.
+//! `--shutdown-timeout-ms`), persist what is pending (for the other half), close the database. What is left is reported by number.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,8 +30,8 @@ use crate::http::{self, Answerer};
 use crate::metrics::{BuildInfo, Metrics};
 use crate::offload::Offload;
 use crate::pending::Pending;
-use crate::polling;
-use crate::processor::{self, Processor};
+use crate::polling::Schedule;
+use crate::processor::{Processor, ProcessorSettings};
 use crate::store::{Store, StoreError, StoreLimits, now_us};
 use crate::writer::Writer;
 
@@ -206,7 +206,7 @@ fn raise_file_limit(files: u64) {
 struct Server {
     app: Arc<App>,
     store: Option<Store>,
-    processor: Option<processor::Running>,
+    processor: Option<Processor>,
     background: Runtime,
     threads: Vec<JoinHandle<()>>,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -234,7 +234,6 @@ impl Server {
     fn supervise(self, mut stopped: watch::Receiver<bool>) -> Stopped {
         // An error means that the owner is gone, which is a wish to stop too.
         let _ = self.background.block_on(stopped.wait_for(|stop| *stop));
-        let deadline = Instant::now() + self.shutdown_timeout;
         self.app.stopping.store(true, Ordering::Relaxed);
         let _ = self.stop_accepting.send(true);
         let finished = self.background.block_on(async { tokio::time::timeout(self.shutdown_timeout / 2, self.serving).await });
@@ -248,7 +247,7 @@ impl Server {
         let pending = self.app.pending().cloned();
         self.background.block_on(async {
             if let Some(processor) = self.processor {
-                processor.stop(deadline.saturating_duration_since(Instant::now())).await;
+                processor.shutdown().await;
             }
             if let Some(store) = self.store {
                 let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
@@ -294,7 +293,7 @@ fn answering_threads(threads: usize, end: &watch::Receiver<bool>) -> io::Result<
 struct Parts {
     app: Arc<App>,
     store: Option<Store>,
-    processor: Option<processor::Running>,
+    processor: Option<Processor>,
 }
 
 /// Opens the store and puts everything together; runs on the background runtime.
@@ -308,7 +307,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
         return Ok(Parts { app, store: None, processor: None });
     }
     let store = Store::connect(&settings.database, store_limits(&limits), Arc::clone(&metrics)).await?;
-    let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max), Arc::clone(&metrics)));
+    let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max)));
     let cache_first = settings.mode == Mode::CacheFirst;
     let dedup = Dedup::new(&limits, cache_first.then(|| Arc::clone(&pending)), counters);
     let now_us = now_us();
@@ -317,12 +316,30 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     dedup.warm(rows, all, now_us);
     let sink = match cache_first {
         true => Sink::Pending(Arc::clone(&pending)),
-        false => Sink::Writer(Writer::start(store.clone(), &background, &limits)),
+        false => Sink::Writer(Writer::start(store.clone(), Arc::clone(&pending), &background, &limits)),
     };
-    let processor = Processor::start(&settings, store.clone(), pending, Arc::clone(&metrics));
+    let processor = Processor::spawn(store.clone(), pending, Arc::clone(&metrics), processor_settings(&settings));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
     let app = Arc::new(App::new(settings, sink, Some(offload), dedup, metrics));
     Ok(Parts { app, store: Some(store), processor: Some(processor) })
+}
+
+fn processor_settings(settings: &Settings) -> ProcessorSettings {
+    let limits = &settings.limits;
+    let schedule = Schedule {
+        fixed_interval: ms(limits.poll_interval_ms_fixed),
+        base_interval: ms(limits.poll_interval_ms),
+        backoff_interval_max: ms(limits.poll_interval_ms_max),
+        deep_idle_after_polls: u32::try_from(limits.deep_idle_after_polls).unwrap_or(u32::MAX),
+        deep_idle_interval: ms(limits.deep_idle_interval_ms),
+    };
+    ProcessorSettings {
+        policy: settings.polling,
+        schedule,
+        batch_events_max: count(limits.batch_events_max),
+        lease: Duration::from_secs(limits.claim_lease_s),
+        drain_timeout: ms(limits.shutdown_timeout_ms) / 2,
+    }
 }
 
 fn build_info(settings: &Settings) -> BuildInfo {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{Limits, count, ms};
 use crate::event::Event;
 use crate::offload;
+use crate::pending::Pending;
 use crate::problem::Problem;
 use crate::store::{Handling, Inserted, Store, StoreError};
 
@@ -25,11 +26,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the one task that writes.
-    pub fn start(store: Store, background: &Handle, limits: &Limits) -> Self {
+    /// Starts the one task that writes; it wakes whoever waits for `pending` after each commit, because the rows want processing.
+    pub fn start(store: Store, pending: Arc<Pending>, background: &Handle, limits: &Limits) -> Self {
         let (queue, waiting) = mpsc::channel(count(limits.writer_queue_events_max));
         let timeout = ms(limits.store_timeout_ms);
-        background.spawn(write_groups(store, waiting, count(limits.writer_group_events_max), timeout));
+        background.spawn(write_groups(store, pending, waiting, count(limits.writer_group_events_max), timeout));
         Self { queue, timeout }
     }
 
@@ -50,6 +51,7 @@ impl Writer {
 
 async fn write_groups(
     store: Store,
+    pending: Arc<Pending>,
     mut waiting: mpsc::Receiver<(Arc<Event>, oneshot::Sender<Answer>)>,
     group_events_max: usize,
     timeout: Duration,
@@ -63,6 +65,7 @@ async fn write_groups(
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             let _ = answer.send(outcome);
         }
+        pending.wake();
     }
 }
 

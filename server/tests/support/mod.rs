@@ -56,13 +56,26 @@ pub async fn fresh_sqlite(limits: StoreLimits) -> Fresh {
 
 /// A store on a new database of the private PostgreSQL.
 pub async fn fresh_postgres(limits: StoreLimits) -> Fresh {
+    let empty = empty_postgres().await;
+    open(empty.database, limits, empty.keeper).await
+}
+
+/// A database without tables; dropped with this.
+pub struct Empty {
+    /// Where it is.
+    pub database: Database,
+    keeper: Keeper,
+}
+
+/// A new database of the private PostgreSQL.
+pub async fn empty_postgres() -> Empty {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let admin_url = postgres_url();
     let name = format!("t{}_{}_{}", std::process::id(), now_us(), NUMBER.fetch_add(1, Ordering::Relaxed));
     admin(&admin_url, format!("CREATE DATABASE \"{name}\"")).await.expect("CREATE DATABASE on MILLRACE_TEST_POSTGRES");
     let base = admin_url.rsplit_once('/').expect("MILLRACE_TEST_POSTGRES ends in /DATABASE").0;
     let database = Database::Postgres(format!("{base}/{name}"));
-    open(database, limits, Keeper::Database { admin_url, name }).await
+    Empty { database, keeper: Keeper::Database { admin_url, name } }
 }
 
 /// The private PostgreSQL of the tests.
