@@ -427,3 +427,137 @@ fn busy_machine(_: &Run, r: &TargetResult) -> Option<Finding> {
     );
     (share > RUN_QUEUE_SHARE_MAX).then(|| finding(share, detail))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use crate::histogram::TimeHistogram;
+    use crate::model::{ErrorCount, Outcomes};
+
+    fn times(of: &[(u64, u64)]) -> Times {
+        let mut histogram = TimeHistogram::new();
+        of.iter().for_each(|&(ns, n)| (0..n).for_each(|_| histogram.record(ns)));
+        histogram.times(0)
+    }
+
+    /// Kinds found on a sound run after `change` to the first repetition of cache-first, and to the run.
+    fn found(change: fn(&mut Run, usize)) -> Vec<CaveatKind> {
+        let mut run = fixtures::three_modes();
+        change(&mut run, 1);
+        find(&run).into_iter().map(|c| c.kind).collect()
+    }
+
+    #[test]
+    fn a_sound_run_has_none() {
+        assert_eq!(found(|_, _| {}), []);
+    }
+
+    #[test]
+    fn each_rule_finds_what_it_is_for() {
+        use CaveatKind::*;
+        type Change = fn(&mut Run, usize);
+        let cases: [(CaveatKind, Change); 20] = [
+            (Interrupted, |run, _| run.interrupted = true),
+            (DebugBuild, |run, _| run.tool.build_profile = "debug".to_owned()),
+            (ClosedLoop, |run, _| run.plan.arrivals = Arrivals::Closed),
+            (SingleRepetition, |run, _| run.plan.repeat = 1),
+            (NothingAccepted, |run, i| run.results[i].load.outcomes.accepted = 0),
+            (DeadTarget, |run, i| {
+                run.results[i].failure = Some("connection refused".to_owned());
+                run.results[i].load.statuses.clear();
+                run.results[i].load.outcomes.accepted = 0;
+            }),
+            (GeneratorSaturated, |run, i| run.results[i].load.send_delay = times(&[(5_000_000, 20_000)])),
+            (SendDelayLarge, |run, i| run.results[i].load.send_delay = times(&[(1_000, 19_000), (60_000, 1_000)])),
+            (RateNotReached, |run, i| run.results[i].load.achieved_per_s *= 0.98),
+            (EventsNotSent, |run, i| run.results[i].load.outcomes.not_sent = 1),
+            (Timeouts, |run, i| run.results[i].load.outcomes.timed_out = 1),
+            (Errors, |run, i| run.results[i].load.outcomes.rejected = 1),
+            (Reconnects, |run, i| run.results[i].load.reconnects = 1),
+            (ConnectionsExhausted, |run, i| {
+                run.results[i].load.connection_wait = times(&[(0, 11_000), (900_000, 200)])
+            }),
+            (TooFewSamples, |run, i| run.results[i].load.response_time = times(&[(1_000_000, 9_000)])),
+            (DelayedAcknowledgements, |run, i| {
+                run.results[i].load.service_time = times(&[(200_000, 19_900), (40_100_000, 100)]);
+            }),
+            (LedgerLeftOut, |run, i| run.results[i].ledger = None),
+            (LedgerIncomplete, |run, i| run.results[i].ledger.as_mut().unwrap().unverified = 1),
+            (PersistedWithoutAcknowledgement, |run, i| run.results[i].ledger.as_mut().unwrap().unacknowledged = 1),
+            (SqlCountUnavailable, |run, i| run.results[i].idle.as_mut().unwrap().sql_statements = None),
+        ];
+        for (kind, change) in cases {
+            assert_eq!(found(change), [kind]);
+        }
+        assert_eq!(
+            found(|run, i| run.results[i].resources.generator_run_queue_delay_ns = Some(700_000_000)),
+            [BusyMachine]
+        );
+    }
+
+    #[test]
+    fn what_is_no_fault_is_not_told() {
+        let cases: [(&str, fn(&mut Run, usize)); 6] = [
+            ("a repeat that was rightly refused", |run, i| {
+                let load = &mut run.results[i].load;
+                (load.outcomes.rejected, load.repeats.sent, load.repeats.refused) = (500, 500, 500);
+                (load.planned, load.offered_per_s) = (load.planned + 500, load.offered_per_s + 500.0 / load.seconds);
+            }),
+            ("a slope that passes through 40 ms", |run, i| {
+                run.results[i].load.service_time =
+                    times(&[(33_000_000, 5_000), (40_000_000, 4_000), (47_000_000, 3_000), (90_000_000, 20_000)]);
+            }),
+            ("a send delay of 15 µs at a short response time", |run, i| {
+                run.results[i].load.send_delay = times(&[(15_000, 20_000)]);
+            }),
+            ("a null server without a ledger and without SQL", |run, i| {
+                (run.results[i].mode, run.results[i].ledger) = (Some("null".to_owned()), None);
+                run.results[i].idle.as_mut().unwrap().sql_statements = None;
+            }),
+            ("a few events that waited for a connection", |run, i| {
+                run.results[i].load.connection_wait = times(&[(0, 12_000), (900_000, 20)]);
+            }),
+            ("a slow server that makes a send delay of 2 ms small", |run, i| {
+                run.results[i].load.send_delay = times(&[(1_000, 19_000), (2_000_000, 1_000)]);
+                run.results[i].load.response_time = times(&[(900_000, 10_000), (50_000_000, 10_000)]);
+            }),
+        ];
+        for (name, change) in cases {
+            assert_eq!(found(change), [], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_caveat_shows_the_worst_repetition_and_how_many_have_it() {
+        let mut run = fixtures::three_modes();
+        (run.results[1].load.reconnects, run.results[4].load.reconnects) = (3, 7);
+        let caveat = find(&run).remove(0);
+        assert_eq!(caveat.subject.as_deref(), Some("cache-first"));
+        insta::assert_snapshot!(caveat.detail, @r#"7 connections had to be opened again during the steady phase (#2, the worst of 2 such repetitions of 2)"#);
+    }
+
+    #[test]
+    fn what_the_generator_added_stays_and_finding_twice_adds_nothing() {
+        let mut run = fixtures::lying_server();
+        run.caveats.push(Caveat {
+            kind: CaveatKind::MachineStalls,
+            subject: None,
+            detail: "3 stalls above 10 ms".to_owned(),
+            remedy: "use a quieter machine".to_owned(),
+            invalidates: false,
+        });
+        run.caveats = find(&run);
+        assert!(run.caveats.iter().any(|c| c.kind == CaveatKind::MachineStalls));
+        assert_eq!(find(&run), run.caveats);
+    }
+
+    #[test]
+    fn errors_are_named() {
+        let mut run = fixtures::three_modes();
+        let load = &mut run.results[1].load;
+        load.outcomes = Outcomes { failed: 40, ..load.outcomes };
+        load.errors = vec![ErrorCount { kind: "HTTP 503".to_owned(), count: 40 }];
+        insta::assert_snapshot!(find(&run)[0].detail, @r#"40 of 12 131 planned events were refused or failed: HTTP 503 × 40 (in one of 2 repetitions, #1)"#);
+    }
+}

@@ -11,18 +11,20 @@
 use maud::{Markup, html};
 
 /// Width of the drawing, in its own units; the page scales it.
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 400.0;
 /// Height of the part with the lines.
-const PLOT_HEIGHT: f64 = 220.0;
+const PLOT_HEIGHT: f64 = 190.0;
 const MARGIN_TOP: f64 = 24.0;
 const MARGIN_BOTTOM: f64 = 44.0;
-const MARGIN_LEFT: f64 = 58.0;
+const MARGIN_LEFT: f64 = 54.0;
 /// Width of a character of a label, on the safe side.
-const CHARACTER: f64 = 6.6;
+const CHARACTER: f64 = 6.4;
 /// Longest name written at the end of a line, characters; the legend has it in full.
 const NAME_LENGTH_MAX: usize = 13;
 /// Height of one row of ticks below the plot.
 const RUG_HEIGHT: f64 = 14.0;
+/// Between the horizontal axis' label and the rows of ticks.
+const RUG_GAP: f64 = 8.0;
 /// Least distance between two names at line ends.
 const NAME_DISTANCE: f64 = 13.0;
 /// Number of styles before they repeat; the style sheet has as many classes `s0`, `s1`, ….
@@ -102,7 +104,7 @@ impl Axis {
     /// Quantiles from 0 to at least p99, as far as `count` samples go.
     pub fn tail(label: &str, count: u64, text: impl Fn(f64) -> String) -> Self {
         let max = 1.0 - 1.0 / (count.max(100) as f64);
-        let ticks = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].into_iter().filter(|q| *q <= max + 1e-12);
+        let ticks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].into_iter().filter(|q| *q <= max + 1e-12);
         Self {
             label: label.to_owned(),
             scale: Scale::Tail,
@@ -168,7 +170,7 @@ impl Series {
 pub struct Level {
     /// Value on the vertical axis.
     pub value: f64,
-    /// What it is.
+    /// What it is, for the legend.
     pub name: String,
 }
 
@@ -230,7 +232,7 @@ impl Chart {
     fn layout(&self) -> Layout {
         let longest = self.named().map(|s| shortened(&s.name).chars().count()).max().unwrap_or(0);
         let rugs = self.named().filter(|s| !s.rug.is_empty()).count() as f64;
-        let rug_rows = if rugs > 0.0 { (rugs + 1.0) * RUG_HEIGHT } else { 0.0 };
+        let rug_rows = if rugs > 0.0 { (rugs + 1.0) * RUG_HEIGHT + RUG_GAP } else { 0.0 };
         Layout {
             right: WIDTH - longest as f64 * CHARACTER - 12.0,
             bottom: MARGIN_TOP + PLOT_HEIGHT,
@@ -254,6 +256,9 @@ impl Chart {
                         }
                         (series.name)
                     }
+                }
+                @if let Some(level) = &self.level {
+                    li { svg.swatch viewBox="0 0 34 12" aria-hidden="true" { path.level d="M1 6H33" {} } (level.name) }
                 }
             }
         }
@@ -293,10 +298,7 @@ impl Chart {
 
     fn level(&self, layout: &Layout, level: &Level) -> Markup {
         let y = self.at(layout, self.x.min, level.value).1;
-        html! {
-            path.level d=(format!("M{MARGIN_LEFT} {y:.1}H{:.1}", layout.right)) {}
-            text.tick x=(format!("{:.1}", MARGIN_LEFT + 6.0)) y=(format!("{:.1}", y - 5.0)) { (level.name) }
-        }
+        html! { path.level d=(format!("M{MARGIN_LEFT} {y:.1}H{:.1}", layout.right)) {} }
     }
 
     fn line(&self, layout: &Layout, series: &Series) -> Markup {
@@ -330,7 +332,7 @@ impl Chart {
 
     fn rugs(&self, layout: &Layout) -> Markup {
         let with_rug: Vec<&Series> = self.named().filter(|s| !s.rug.is_empty()).collect();
-        let top = layout.bottom + MARGIN_BOTTOM;
+        let top = layout.bottom + MARGIN_BOTTOM + RUG_GAP;
         html! {
             @if !with_rug.is_empty() {
                 text.label x="4" y=(format!("{:.1}", top + 4.0)) { (self.rug_label) }
@@ -384,7 +386,10 @@ fn shortened(name: &str) -> String {
     if length <= NAME_LENGTH_MAX {
         return name.to_owned();
     }
-    format!("…{}", name.chars().skip(length - NAME_LENGTH_MAX + 1).collect::<String>())
+    match name.rsplit_once('/') {
+        Some((_, last)) if (1..NAME_LENGTH_MAX - 1).contains(&last.chars().count()) => format!("…/{last}"),
+        _ => format!("…{}", name.chars().skip(length - NAME_LENGTH_MAX + 1).collect::<String>()),
+    }
 }
 
 /// A shape of its own for each style, so that lines can be told apart without colour.
@@ -418,7 +423,7 @@ mod tests {
         );
         assert_eq!(texts(&Axis::linear("", 1034.0, crate::format::number)).last(), Some(&"1\u{202f}500"));
         assert_eq!(texts(&Axis::span("", 12.0, |v| v.to_string())), ["0", "5", "10"]);
-        assert_eq!(texts(&Axis::tail("", 1_000, crate::format::quantile_name)), ["p0", "p50", "p90", "p99", "p99.9"]);
+        assert_eq!(texts(&Axis::tail("", 1_000, crate::format::quantile_name)), ["p50", "p90", "p99", "p99.9"]);
     }
 
     #[test]

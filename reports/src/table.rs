@@ -162,26 +162,26 @@ mod tests {
 each number is the median of 2 repetitions, with the smallest and largest below it
 
 objectives
-  met        cache-first: response_time.p99 < 1ms  measured 564 µs (median of 2 repetitions)
-  met        cache-first: response_time.p50 <= 1.5 x null  measured 1.28 (216 µs against 169 µs; median of 2 repetitions)
-  met        null: send_delay.p99 < 100us  measured 3.15 µs (median of 2 repetitions)
-  met        cache-first: send_delay.p99 < 100us  measured 3.27 µs (median of 2 repetitions)
-  met        db-first: send_delay.p99 < 100us  measured 3.14 µs (median of 2 repetitions)
-  met        cache-first: ledger.lost == 0  measured 0 (worst of 2 repetitions)
-  met        db-first: ledger.lost == 0  measured 0 (worst of 2 repetitions)
-  met        null: load.failed == 0  measured 0 (worst of 2 repetitions)
-  met        cache-first: load.failed == 0  measured 0 (worst of 2 repetitions)
-  met        db-first: load.failed == 0  measured 0 (worst of 2 repetitions)
-  met        null: achieved_ratio >= 99%  measured 1 (median of 2 repetitions)
-  met        cache-first: achieved_ratio >= 99%  measured 1 (median of 2 repetitions)
-  met        db-first: achieved_ratio >= 99%  measured 1 (median of 2 repetitions)
-  met        cache-first: time_to_durable.p99 < 1s  measured 10.1 ms (median of 2 repetitions)
-  met        db-first: time_to_durable.p99 < 1s  measured 190 µs (median of 2 repetitions)
-  met        cache-first: idle.first_event_time_to_durable < 50ms  measured 3.9 ms (median of 2 repetitions)
-  met        db-first: idle.first_event_time_to_durable < 50ms  measured 3.9 ms (median of 2 repetitions)
-  met        null: resources.server_rss_peak < 500MiB  measured 19.9 MiB (median of 2 repetitions)
-  met        cache-first: resources.server_rss_peak < 500MiB  measured 20.3 MiB (median of 2 repetitions)
-  met        db-first: resources.server_rss_peak < 500MiB  measured 32.3 MiB (median of 2 repetitions)
+  met        cache-first: response_time.p99 < 1ms  measured 564 µs
+  met        cache-first: response_time.p50 <= 1.5 x null  measured 1.28 (216 µs against 169 µs)
+  met        null: send_delay.p99 < 100us  measured 3.15 µs
+  met        cache-first: send_delay.p99 < 100us  measured 3.27 µs
+  met        db-first: send_delay.p99 < 100us  measured 3.14 µs
+  met        cache-first: ledger.lost == 0  measured 0
+  met        db-first: ledger.lost == 0  measured 0
+  met        null: load.failed == 0  measured 0
+  met        cache-first: load.failed == 0  measured 0
+  met        db-first: load.failed == 0  measured 0
+  met        null: achieved_ratio >= 99%  measured 1
+  met        cache-first: achieved_ratio >= 99%  measured 1
+  met        db-first: achieved_ratio >= 99%  measured 1
+  met        cache-first: time_to_durable.p99 < 1s  measured 10.1 ms
+  met        db-first: time_to_durable.p99 < 1s  measured 190 µs
+  met        cache-first: idle.first_event_time_to_durable < 50ms  measured 3.9 ms
+  met        db-first: idle.first_event_time_to_durable < 50ms  measured 3.9 ms
+  met        null: resources.server_rss_peak < 500MiB  measured 19.9 MiB
+  met        cache-first: resources.server_rss_peak < 500MiB  measured 20.3 MiB
+  met        db-first: resources.server_rss_peak < 500MiB  measured 32.3 MiB
 
 PASS (exit code 0)
   20 objectives met

@@ -181,3 +181,112 @@ fn praise(run: &Run) -> Vec<String> {
     }
     sentences
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use crate::model::Ledger;
+
+    fn ledger(run: &mut Run) -> &mut Ledger {
+        run.results[1].ledger.as_mut().unwrap()
+    }
+
+    #[test]
+    fn the_worst_that_is_proven_decides() {
+        type Change = fn(&mut Run);
+        let cases: [(&str, Change, Outcome); 17] = [
+            ("nothing is wrong", |_| {}, Outcome::Pass),
+            ("one event is lost", |run| ledger(run).lost = 1, Outcome::Missed),
+            ("one event is duplicated", |run| ledger(run).duplicated = 1, Outcome::Missed),
+            ("one event is altered", |run| ledger(run).corrupted = 1, Outcome::Missed),
+            (
+                "a repeat is acknowledged and nobody looks at the store",
+                |run| {
+                    (run.results[1].ledger, run.results[1].load.repeats.accepted, run.plan.ledger) = (None, 1, false);
+                },
+                Outcome::Missed,
+            ),
+            (
+                "one event is lost in a run that was interrupted",
+                |run| (ledger(run).lost, run.interrupted) = (1, true),
+                Outcome::Missed,
+            ),
+            ("interrupted", |run| run.interrupted = true, Outcome::Invalid),
+            ("no results", |run| run.results.clear(), Outcome::Invalid),
+            ("a repetition is missing", |run| drop(run.results.pop()), Outcome::Invalid),
+            (
+                "the target ended early",
+                |run| run.results[1].failure = Some("it went away".to_owned()),
+                Outcome::Invalid,
+            ),
+            ("an event vanished from the outcomes", |run| run.results[1].load.planned += 1, Outcome::Invalid),
+            (
+                "nothing accepted and an objective missed",
+                |run| {
+                    let outcomes = &mut run.results[1].load.outcomes;
+                    (outcomes.failed, outcomes.accepted) = (outcomes.accepted, 0);
+                },
+                Outcome::Invalid,
+            ),
+            (
+                "an objective is missed",
+                |run| run.plan.objectives = vec!["response_time.p50 < 1us".to_owned()],
+                Outcome::Missed,
+            ),
+            (
+                "an objective cannot be read",
+                |run| run.plan.objectives = vec!["so fast".to_owned()],
+                Outcome::Inconclusive,
+            ),
+            ("one event is unverified", |run| ledger(run).unverified = 1, Outcome::Inconclusive),
+            (
+                "the ledger was asked for and is not there",
+                |run| {
+                    run.results[1].ledger = None;
+                    run.plan.objectives.clear();
+                },
+                Outcome::Inconclusive,
+            ),
+            (
+                "the ledger was left out on request",
+                |run| {
+                    run.results.iter_mut().for_each(|r| r.ledger = None);
+                    run.plan.ledger = false;
+                    run.plan.objectives.clear();
+                },
+                Outcome::Pass,
+            ),
+        ];
+        for (name, change, expected) in cases {
+            let mut run = fixtures::three_modes();
+            change(&mut run);
+            assess(&mut run);
+            assert_eq!(run.verdict.outcome, expected, "{name}: {:#?}", run.verdict);
+            assert_eq!(run.verdict.exit_code, expected.exit_code());
+            assert!(!run.verdict.reasons.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn refusals_leave_a_run_open_unless_an_objective_allows_them() {
+        let mut run = fixtures::three_modes();
+        run.plan.objectives = vec!["response_time.p99 < 1s".to_owned()];
+        let outcomes = &mut run.results[1].load.outcomes;
+        (outcomes.accepted, outcomes.failed) = (outcomes.accepted - 300, 300);
+        assess(&mut run);
+        assert_eq!(run.verdict.outcome, Outcome::Inconclusive);
+        run.plan.objectives.push("load.not_accepted_ratio < 5%".to_owned());
+        assess(&mut run);
+        assert_eq!(run.verdict.outcome, Outcome::Pass, "{:?}", run.verdict);
+    }
+
+    #[test]
+    fn assessing_twice_changes_nothing() {
+        for (_, mut run) in fixtures::all() {
+            let once = run.clone();
+            assess(&mut run);
+            assert_eq!(run, once);
+        }
+    }
+}

@@ -10,6 +10,10 @@ use crate::summary::{Group, ReadTimes, groups};
 /// Steps of the percentile curve for each factor of ten of samples.
 const STEPS_PER_DECADE: f64 = 24.0;
 
+/// Samples beyond a quantile that it takes to draw it for one second. Fewer than for a number that stands alone, since the
+/// seconds beside it show how much it moves.
+const SAMPLES_BEYOND_TO_DRAW: u64 = 3;
+
 /// Quantiles that get a marker.
 const MARKED: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
@@ -32,9 +36,7 @@ pub fn percentiles(run: &Run, id: &str, title: &str, read: ReadTimes) -> Option<
         id: id.to_owned(),
         title: title.to_owned(),
         description: spoken.collect::<Vec<_>>().join("; "),
-        x: Axis::tail("quantile (each step right: ten times rarer)", count, |q| {
-            if q == 0.0 { "min".to_owned() } else { format::quantile_name(q) }
-        }),
+        x: Axis::tail("quantile (each step: ten times rarer)", count, format::quantile_name),
         y,
         series,
         level: None,
@@ -84,8 +86,8 @@ pub fn rate(run: &Run) -> Option<Chart> {
 pub fn response_over_time(run: &Run, q: f64) -> Option<Chart> {
     let name = format::quantile_name(q);
     let read = |i: &Interval| {
-        let times = &i.response_time;
-        (times.count > 0 && format::quantile(times, q, 1.0) != format::UNKNOWN).then(|| times.quantile_ns(q))
+        let enough = stats::samples_beyond(i.response_time.count, q) >= SAMPLES_BEYOND_TO_DRAW;
+        enough.then(|| i.response_time.quantile_ns(q))
     };
     let title = format!("Response time {name}, second by second");
     let mut chart = over_time(run, &format!("response-{name}"), &title, read, |v| format::time(*v))?;

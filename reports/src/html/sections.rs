@@ -72,12 +72,22 @@ fn key_numbers(run: &Run) -> Option<Section> {
 }
 
 fn objectives(run: &Run) -> Option<Section> {
+    let names = names(run);
+    let mut expressions: Vec<&str> = run.objectives.iter().map(|o| o.expression.as_str()).collect();
+    expressions.dedup();
     let body = html! {
         @if run.objectives.is_empty() { p { "None was set." } } @else {
             div.scroll tabindex="0" role="region" aria-label="objectives" {
-                table {
-                    thead { tr { th scope="col" { "Result" } th scope="col" { "Variant" } th scope="col" { "Objective" } th scope="col" { "Measured" } } }
-                    tbody { @for objective in &run.objectives { (objective_row(objective)) } }
+                table.objectives {
+                    thead { tr { th scope="col" { "Objective" } @for name in &names { th scope="col" { (name) } } } }
+                    tbody {
+                        @for expression in expressions {
+                            tr {
+                                th scope="row" { code { (expression) } }
+                                @for name in &names { td { (objective_cell(run, expression, name)) } }
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -85,25 +95,24 @@ fn objectives(run: &Run) -> Option<Section> {
     Some(Section {
         id: "objectives",
         title: "Objectives",
-        how_to_read: "What was demanded and what was measured; undecided means that the data allow both answers, which never counts as met.",
+        how_to_read: "Times and ratios are judged by the median of the repetitions, counts by the worst; undecided means that the data allow \
+                      both answers, which never counts as met; an empty field was not asked for.",
         body,
     })
 }
 
-fn objective_row(o: &ObjectiveResult) -> Markup {
-    let (class, text) = match o.met {
-        Some(true) => ("state met", "✓ met"),
-        Some(false) => ("state miss", "✗ missed"),
-        None => ("state open", "? undecided"),
-    };
-    let prefix = format!("{}: ", o.variant);
-    let value = o.value.map_or_else(|| format::UNKNOWN.to_owned(), |v| format::in_unit(v, &o.unit));
+fn objective_cell(run: &Run, expression: &str, variant: &str) -> Markup {
+    // One that could not be read belongs to no variant; it is shown under each.
+    let of = |o: &&ObjectiveResult| o.expression == expression && (o.variant == variant || o.variant.is_empty());
     html! {
-        tr {
-            td class=(class) { (text) }
-            td { (o.variant) }
-            td { code { (o.expression.strip_prefix(&prefix).unwrap_or(&o.expression)) } }
-            td { (value) @if let Some(note) = &o.note { small { (note) } } }
+        @if let Some(o) = run.objectives.iter().find(of) {
+            @match o.met {
+                Some(true) => span.state.met { "✓ met" },
+                Some(false) => span.state.miss { "✗ missed" },
+                None => span.state.open { "? undecided" },
+            }
+            @if let Some(value) = o.value { span.value { " " (format::in_unit(value, &o.unit)) } }
+            @if let Some(note) = &o.note { small { (note) } }
         }
     }
 }
@@ -142,7 +151,7 @@ fn over_time(run: &Run) -> Option<Section> {
         id: "over-time",
         title: "Over time",
         how_to_read: "Level lines are good; a dip in the rate with a hill in the response time is a stall; each repetition is a line, the \
-                      first of each variant the thick one.",
+                      first of each variant the thick one, and a lone hill in p99 may be a handful of events.",
         body: charts(drawn),
     })
 }

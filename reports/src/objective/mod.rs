@@ -230,10 +230,6 @@ impl Objective {
         } else if let Some(note) = readings.iter().find_map(|r| r.note.clone()) {
             notes.push(note);
         }
-        if readings.len() > 1 {
-            let which = if self.judges_the_worst() { "worst" } else { "median" };
-            notes.push(format!("{which} of {} repetitions", readings.len()));
-        }
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 }
