@@ -11,7 +11,7 @@ pub use server::config::Settings;
 
 /// Runs the reference server until it is told to stop.
 pub fn serve(settings: Settings) -> ExitCode {
-    server::run(settings)
+    server::serve(settings)
 }
 
 /// Names of the server's modes.

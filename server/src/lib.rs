@@ -26,6 +26,8 @@ pub mod store;
 pub mod wire;
 pub mod writer;
 
+use std::process::ExitCode;
+
 pub use runtime::{Running, ServeError, Stopped, run, start};
 
 /// A `--log` that is neither a level nor a filter.
@@ -43,4 +45,23 @@ pub fn log_to_stderr(filter: &str) -> Result<(), BadLogFilter> {
     let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_ansi(false).finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
+}
+
+/// Exit code of a setting that cannot be.
+const EXIT_USAGE: u8 = 2;
+
+/// A whole `serve` command: logs to standard error, runs until told to stop, and says what went wrong.
+#[allow(clippy::print_stderr, reason = "errors of the command line go to the person at it")]
+pub fn serve(settings: config::Settings) -> ExitCode {
+    if let Err(error) = log_to_stderr(&settings.log) {
+        eprintln!("error: {error}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match run(settings) {
+        Ok(stopped) => stopped.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if matches!(error, ServeError::Settings(_)) { EXIT_USAGE } else { 1 })
+        }
+    }
 }
