@@ -83,7 +83,7 @@ impl Reference {
             .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
             .args(["--mode", configuration.mode, "--polling", configuration.polling])
             // The limiter is on the measured path, with a limit that no run reaches.
-            .args(["--rate-limit-enterprise-per-minute", "4000000000"])
+            .args(["--rate-limit-enterprise-per-minute", "1000000000"])
             // In the environment: a command line is for all to see, and the URL may hold a password.
             .env("INGEST_DATABASE", location)
             .stdin(Stdio::piped())
