@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use ::http::HeaderValue;
+use ::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -108,14 +110,19 @@ async fn connection(app: &Arc<App>, stream: TcpStream, mut stop: watch::Receiver
     let limits = &app.settings.limits;
     let (header_timeout, idle_timeout) = (ms(limits.header_timeout_ms), ms(limits.idle_timeout_ms));
     let phase = Phase::new();
-    let unread = Arc::new(AtomicBool::new(false));
+    let body_timeout = ms(limits.body_timeout_ms);
+    let unread = AtomicBool::new(false);
     let service = service_fn(|request| {
         let started = Instant::now();
         phase.request(started);
-        let call = Call::new(request, started, Arc::clone(&unread));
-        let phase = &phase;
+        let mut call = Call::new(request, started);
+        let (phase, unread) = (&phase, &unread);
         async move {
-            let response = routes::handle(app, call).await;
+            let mut response = routes::handle(app, &mut call).await;
+            if !call.finish(body_timeout).await {
+                unread.store(true, Ordering::Relaxed);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             phase.answered();
             Ok::<_, Infallible>(response)
         }

@@ -38,7 +38,7 @@ const BATCH_TURN_EVENTS: usize = 32;
         (status = 413, response = crate::openapi::ProblemAnswer), (status = 415, response = crate::openapi::ProblemAnswer),
         (status = 422, response = crate::openapi::ProblemAnswer), (status = 429, response = crate::openapi::ProblemAnswer),
         (status = 503, response = crate::openapi::ProblemAnswer)))]
-pub async fn post_event(app: &Arc<App>, call: Call) -> Answer {
+pub async fn post_event(app: &Arc<App>, call: &mut Call) -> Answer {
     if app.is_null() {
         return acknowledge_nothing(app, call).await;
     }
@@ -127,7 +127,7 @@ fn duplicate(app: &App, first: Uuid) -> Problem {
         (status = 408, response = crate::openapi::ProblemAnswer), (status = 413, response = crate::openapi::ProblemAnswer),
         (status = 415, response = crate::openapi::ProblemAnswer), (status = 422, response = crate::openapi::ProblemAnswer),
         (status = 429, response = crate::openapi::ProblemAnswer), (status = 503, response = crate::openapi::ProblemAnswer)))]
-pub async fn post_batch(app: &Arc<App>, call: Call) -> Answer {
+pub async fn post_batch(app: &Arc<App>, call: &mut Call) -> Answer {
     let (organization, _) = app.keys.authenticate(call.headers()).await?;
     organization.limiter.take()?;
     let lines = match media_type(call.headers()) {
@@ -238,7 +238,7 @@ fn accepted(id: Uuid, durability: &str) -> Response<Full<Bytes>> {
 }
 
 /// `null`: reads the body and forgets it.
-async fn acknowledge_nothing(app: &App, call: Call) -> Answer {
+async fn acknowledge_nothing(app: &App, call: &mut Call) -> Answer {
     const BODY: &[u8] = b"{\"id\":\"00000000-0000-0000-0000-000000000000\",\"status\":\"accepted\",\"durability\":\"memory\"}";
     let limits = &app.settings.limits;
     call.body(limits.payload_bytes_max + ENVELOPE_BYTES_MAX, ms(limits.body_timeout_ms)).await?;

@@ -4,11 +4,11 @@
 //! to measure it again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -33,6 +33,8 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Template of the hot route.
 pub const EVENTS: &str = "/api/events";
 
+/// A refused body up to this size is read to its end, so that the connection can be used again.
+const UNREAD_BODY_BYTES_MAX: u64 = 64 * 1024;
 const CONTROL_BODY_BYTES_MAX: u64 = 16 * 1024;
 const INBOX_LIMIT_DEFAULT: usize = 100;
 const INBOX_LIMIT_MAX: usize = 1000;
@@ -42,30 +44,33 @@ const ACK_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// One request on its way through the server.
 #[derive(Debug)]
 pub struct Call {
-    request: Request<Incoming>,
+    head: Parts,
+    body: Incoming,
     /// When its head was complete.
     pub started: Instant,
-    /// Shared with the connection: whether bytes of the body were left unread.
-    unread: Arc<AtomicBool>,
 }
 
 impl Call {
     /// A request whose head has just been read.
-    pub fn new(request: Request<Incoming>, started: Instant, unread: Arc<AtomicBool>) -> Self {
-        unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        Self { request, started, unread }
+    pub fn new(request: Request<Incoming>, started: Instant) -> Self {
+        let (head, body) = request.into_parts();
+        Self { head, body, started }
     }
 
     /// The header fields.
     pub fn headers(&self) -> &HeaderMap {
-        self.request.headers()
+        &self.head.headers
     }
 
     /// The whole body: see [`crate::body::read`].
-    pub async fn body(self, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
-        let body = crate::body::read(self.request.into_body(), bytes_max, timeout).await?;
-        self.unread.store(false, Ordering::Relaxed);
-        Ok(body)
+    pub async fn body(&mut self, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
+        crate::body::read(&mut self.body, bytes_max, timeout).await
+    }
+
+    /// Whether the connection can take another request: reads the rest of a small body that the answer didn't need, because
+    /// closing a connection for each 401 or 429 would cost both ends more.
+    pub async fn finish(&mut self, timeout: Duration) -> bool {
+        self.body.is_end_stream() || crate::body::read(&mut self.body, UNREAD_BODY_BYTES_MAX, timeout).await.is_ok()
     }
 }
 
@@ -183,17 +188,16 @@ fn is_segment(text: &str) -> bool {
 }
 
 /// Answers one request, and counts it.
-pub async fn handle(app: &Arc<App>, call: Call) -> Response<Full<Bytes>> {
-    let found = Route::find(call.request.uri().path());
-    let Some((route, id)) = found else {
+pub async fn handle(app: &Arc<App>, call: &mut Call) -> Response<Full<Bytes>> {
+    let Some((route, id)) = Route::find(call.head.uri.path()) else {
         return finish(app, "(none)", Err(Problem::NoRoute));
     };
-    if route == Route::PostEvent && call.request.method() == Method::POST {
+    if route == Route::PostEvent && call.head.method == Method::POST {
         let answer = ingest::post_event(app, call).await;
         return finish(app, EVENTS, answer);
     }
     let template = route.template().1;
-    let answer = match route.check(call.request.method()) {
+    let answer = match route.check(&call.head.method) {
         Err(problem) => Err(problem),
         Ok(()) => {
             let id = id.to_owned();
@@ -204,16 +208,16 @@ pub async fn handle(app: &Arc<App>, call: Call) -> Response<Full<Bytes>> {
     finish(app, template, answer)
 }
 
-async fn answer(app: &Arc<App>, route: Route, id: &str, call: Call) -> Answer {
+async fn answer(app: &Arc<App>, route: Route, id: &str, call: &mut Call) -> Answer {
     match route {
         Route::PostEvent => ingest::post_event(app, call).await,
         Route::PostBatch => ingest::post_batch(app, call).await,
-        Route::GetEvent => get_event(app, &call, id).await,
-        Route::Inbox => inbox(app, &call).await,
-        Route::Acknowledge => acknowledge(app, &call, id).await,
+        Route::GetEvent => get_event(app, call, id).await,
+        Route::Inbox => inbox(app, call).await,
+        Route::Acknowledge => acknowledge(app, call, id).await,
         Route::GenerateKey => generate_key(app, call).await,
-        Route::ShowKey => show_key(app, &call).await,
-        Route::RotateKey => rotate_key(app, &call).await,
+        Route::ShowKey => show_key(app, call).await,
+        Route::RotateKey => rotate_key(app, call).await,
         Route::Healthz => Ok(healthz()),
         Route::Readyz | Route::Health => Ok(readyz(app)),
         Route::Metrics => Ok(metrics(app)),
@@ -278,7 +282,7 @@ async fn get_event(app: &Arc<App>, call: &Call, id: &str) -> Answer {
         (status = 429, response = openapi::ProblemAnswer), (status = 503, response = openapi::ProblemAnswer)))]
 async fn inbox(app: &Arc<App>, call: &Call) -> Answer {
     let (organization, _) = authenticate(app, call.headers()).await?;
-    let Filter { state, limit, cursor } = filter(call.request.uri().query().unwrap_or(""))?;
+    let Filter { state, limit, cursor } = filter(call.head.uri.query().unwrap_or(""))?;
     let Some(store) = &app.store else { return Ok(json_answer(StatusCode::OK, r#"{"events":[],"next_cursor":null}"#)) };
     let id = organization.id;
     let page = store.call(move |store| async move { store.inbox(id, state, limit, cursor.as_deref()).await }).await?;
@@ -337,7 +341,7 @@ struct KeyWanted {
         (status = 400, response = openapi::ProblemAnswer), (status = 401, response = openapi::ProblemAnswer),
         (status = 408, response = openapi::ProblemAnswer), (status = 413, response = openapi::ProblemAnswer),
         (status = 415, response = openapi::ProblemAnswer), (status = 503, response = openapi::ProblemAnswer)))]
-async fn generate_key(app: &Arc<App>, call: Call) -> Answer {
+async fn generate_key(app: &Arc<App>, call: &mut Call) -> Answer {
     auth::admin(call.headers(), app.settings.admin_token.as_ref())?;
     ingest::require_json(call.headers())?;
     let body = call.body(CONTROL_BODY_BYTES_MAX, ms(app.settings.limits.body_timeout_ms)).await?;

@@ -90,7 +90,7 @@ async fn a3_a_rotated_key_ends_at_once_and_the_new_one_shares_its_quota(mut at: 
     // Two of three requests were the old key's.
     assert_eq!(new.get("/api/keys").await.0, StatusCode::OK);
     assert_eq!(new.get("/api/keys").await.0, StatusCode::TOO_MANY_REQUESTS);
-    server.shutdown().await;
+    assert_eq!(server.shutdown().await.unpersisted_events, 0);
     let server = at.start();
     assert_eq!(server.sender(&old.key).get("/api/keys").await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(server.sender(&new.key).get("/api/keys").await.0, StatusCode::OK);
@@ -203,7 +203,7 @@ async fn i2_an_index_too_small_for_the_window_asks_the_store(mut at: At) {
         assert_eq!((status, &problem["id"]), (StatusCode::CONFLICT, &json!(id)), "{number}");
     }
     // Warming up cannot load all of them either.
-    server.shutdown().await;
+    assert_eq!(server.shutdown().await.unpersisted_events, 0);
     let server = at.start();
     let (status, problem) = server.sender(&sender.key).event(json!({"type": "t", "payload": 1, "dedup_id": "0"})).await;
     assert_eq!((status, &problem["id"]), (StatusCode::CONFLICT, &json!(ids[0])));
