@@ -167,7 +167,8 @@ fn builder(app: &App) -> http1::Builder {
         .header_read_timeout(None)
         .max_headers(count(limits.headers_max))
         .max_buf_size(count(limits.header_bytes_max))
-        .pipeline_flush(true)
+        // With it hyper would hold an answer back while anything of a next request is here, and never send its parser's errors.
+        .pipeline_flush(false)
         .half_close(false);
     builder
 }

@@ -32,7 +32,7 @@ use crate::limits::Tier;
         crate::routes::metrics,
         crate::routes::openapi_json
     ),
-    components(responses(ProblemAnswer)),
+    components(responses(ProblemAnswer), schemas(Problem, StoredState)),
     security(("bearer" = []), ("x_api_key" = [])),
     modifiers(&Schemes)
 )]
