@@ -10,7 +10,7 @@ use server::config::Database;
 use server::event::Event;
 use server::metrics::{BuildInfo, Metrics};
 use server::store::{Handling, Inserted, KeyRow, State, Store, StoreError, StoreLimits, now_us};
-use support::{Fresh, event, fresh_postgres, fresh_sqlite, open_again};
+use support::{Fresh, aged_event, event, fresh_postgres, fresh_sqlite, open_again};
 use uuid::Uuid;
 
 /// Makes one test for each database out of `async fn name(fresh: Fresh)`.
@@ -168,17 +168,10 @@ async fn inserting_the_same_events_again_finds_them_already_there(fresh: Fresh) 
     assert_eq!(read_inbox(&fresh.store, organization, None, 100, 152).await.len(), 152);
 }
 
-/// An event like `event()` makes, but taken in `age` ago.
-fn aged(organization: Uuid, dedup_id: &str, age: Duration) -> Arc<Event> {
-    let mut event = Event::clone(&event(organization, Some(dedup_id), "1"));
-    event.created_at_us -= i64::try_from(age.as_micros()).expect("an age");
-    Arc::new(event)
-}
-
 async fn an_event_older_than_the_window_gives_its_dedup_id_up(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let window = StoreLimits::default().dedup_window;
-    let old = aged(organization, "x", window + Duration::from_secs(1));
+    let old = aged_event(organization, "x", window + Duration::from_secs(1));
     insert_new(&fresh.store, &[old.clone()]).await;
     let (new, late) = (event(organization, Some("x"), "2"), event(organization, Some("x"), "3"));
     let outcomes = fresh.store.insert(&[new.clone(), late], Handling::Done).await.expect("insert");
