@@ -10,6 +10,7 @@ use server::config::Database;
 use server::event::Event;
 use server::metrics::{BuildInfo, Metrics};
 use server::store::{Handling, Inserted, KeyRow, State, Store, StoreError, StoreLimits, now_us};
+use sqlx::{Connection as _, PgConnection};
 use support::{Fresh, aged_event, event, fresh_postgres, fresh_sqlite, open_again};
 use uuid::Uuid;
 
@@ -487,4 +488,20 @@ async fn a_database_that_cannot_be_opened_is_named_with_the_cause_and_a_remedy()
         assert!(error.contains(place) && error.contains(remedy), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn transactions_are_ordered_as_numbers_and_not_as_text() {
+    let fresh = fresh_postgres(StoreLimits::default()).await;
+    let Database::Postgres(url) = &fresh.database else { panic!("not PostgreSQL") };
+    let organization = Uuid::now_v7();
+    let events = many(organization, 3);
+    let mut connection = PgConnection::connect(url).await.expect("connect");
+    for (event, tx) in events.iter().zip(["9", "10", "100"]) {
+        insert_new(&fresh.store, std::slice::from_ref(event)).await;
+        let query = sqlx::query("UPDATE events SET tx = $1::text::xid8 WHERE id = $2").bind(tx).bind(event.id);
+        query.execute(&mut connection).await.expect("update");
+    }
+    let wanted: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+    assert_eq!(read_inbox(&fresh.store, organization, None, 1, 3).await, wanted);
 }
