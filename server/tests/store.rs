@@ -100,7 +100,7 @@ async fn an_inserted_event_reads_back_exactly_as_sent(fresh: Fresh) {
     let payload = r#"{"b":1, "a":123456789012345678901234567890.10, "a":"é\u0000😀", "n":[[[]]]}"#;
     let sent = event(organization, Some("dédup-1"), payload);
     let before_us = now_us();
-    insert_new(&fresh.store, &[sent.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&sent)).await;
     let stored = fresh.store.event(organization, sent.id).await.expect("read").expect("there");
     assert_eq!(stored.event, *sent);
     assert_eq!(stored.state, State::Persisted);
@@ -126,7 +126,7 @@ async fn batches_of_every_length_are_written_whole_and_in_order(fresh: Fresh) {
 async fn a_second_event_with_the_same_dedup_id_is_a_duplicate_of_the_first(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let first = event(organization, Some("x"), "1");
-    insert_new(&fresh.store, &[first.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&first)).await;
     let batch = [
         event(organization, Some("x"), "2"),
         event(organization, Some("y"), "3"),
@@ -173,7 +173,7 @@ async fn an_event_older_than_the_window_gives_its_dedup_id_up(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let window = StoreLimits::default().dedup_window;
     let old = aged_event(organization, "x", window + Duration::from_secs(1));
-    insert_new(&fresh.store, &[old.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&old)).await;
     let (new, late) = (event(organization, Some("x"), "2"), event(organization, Some("x"), "3"));
     let outcomes = fresh.store.insert(&[new.clone(), late], Handling::Done).await.expect("insert");
     assert_eq!(outcomes, [Inserted::New, Inserted::DuplicateOf(new.id)]);
@@ -189,7 +189,7 @@ async fn a_dedup_id_at_the_edge_of_the_window_is_still_taken(fresh: Fresh) {
     old.created_at_us =
         new.created_at_us - i64::try_from(StoreLimits::default().dedup_window.as_micros()).expect("a window");
     let old = Arc::new(old);
-    insert_new(&fresh.store, &[old.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&old)).await;
     let outcomes = fresh.store.insert(&[new], Handling::Done).await.expect("insert");
     assert_eq!(outcomes, [Inserted::DuplicateOf(old.id)]);
 }
@@ -311,7 +311,7 @@ async fn a_cursor_that_was_not_given_out_is_refused(fresh: Fresh) {
 async fn an_acknowledged_event_is_delivered_once_and_only_for_its_organization(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let sent = event(organization, None, "1");
-    insert_new(&fresh.store, &[sent.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&sent)).await;
     assert!(!fresh.store.acknowledge(Uuid::now_v7(), sent.id).await.expect("acknowledge"));
     assert!(!fresh.store.acknowledge(organization, Uuid::now_v7()).await.expect("acknowledge"));
     for _ in 0..2 {
