@@ -43,7 +43,12 @@ pub struct Answerer {
 /// Accepts until told to stop, giving each connection to the thread that has the fewest. (A shared listener or SO_REUSEPORT would
 /// leave the balance to chance, and with a few long-lived connections chance is bad at it.) Returns when every connection has
 /// ended.
-pub async fn serve(app: Arc<App>, listener: StdListener, answerers: Vec<Answerer>, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve(
+    app: Arc<App>,
+    listener: StdListener,
+    answerers: Vec<Answerer>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let connections_max = count(app.settings.limits.connections_max).min(Semaphore::MAX_PERMITS);
     let (free, refusals) = (Arc::new(Semaphore::new(connections_max)), Arc::new(Semaphore::new(REFUSALS_MAX)));
@@ -75,8 +80,16 @@ pub async fn serve(app: Arc<App>, listener: StdListener, answerers: Vec<Answerer
     Ok(())
 }
 
-fn deal(app: &Arc<App>, answerers: &[Answerer], stream: TcpStream, permit: OwnedSemaphorePermit, stop: watch::Receiver<bool>) {
-    let Some(answerer) = answerers.iter().min_by_key(|answerer| answerer.connections.load(Ordering::Relaxed)) else { return };
+fn deal(
+    app: &Arc<App>,
+    answerers: &[Answerer],
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    stop: watch::Receiver<bool>,
+) {
+    let Some(answerer) = answerers.iter().min_by_key(|answerer| answerer.connections.load(Ordering::Relaxed)) else {
+        return;
+    };
     // Off this runtime's reactor: the thread that answers registers it with its own.
     let Ok(stream) = stream.into_std() else { return };
     let app = Arc::clone(app);

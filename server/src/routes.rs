@@ -261,7 +261,8 @@ async fn get_event(app: &Arc<App>, call: &Call, id: &str) -> Answer {
     let id: Uuid = id.parse().map_err(|_| Problem::NoEvent)?;
     let mut body = Vec::with_capacity(512);
     // In this order: an event leaves the pending buffer only after the store has it.
-    let pending = app.pending().and_then(|pending| pending.get(id)).filter(|event| event.organization_id == organization.id);
+    let pending =
+        app.pending().and_then(|pending| pending.get(id)).filter(|event| event.organization_id == organization.id);
     if let Some(event) = pending {
         write_event(&mut body, &event, "pending", None);
         return Ok(json_answer(StatusCode::OK, body));
@@ -286,7 +287,8 @@ async fn inbox(app: &Arc<App>, call: &Call) -> Answer {
     let Some(store) = &app.store else { return Ok(json_answer(StatusCode::OK, r#"{"events":[],"next_cursor":null}"#)) };
     let id = organization.id;
     let page = store.call(move |store| async move { store.inbox(id, state, limit, cursor.as_deref()).await }).await?;
-    let mut body = Vec::with_capacity(64 + page.events.iter().map(|stored| stored.event.payload.len() + 512).sum::<usize>());
+    let mut body =
+        Vec::with_capacity(64 + page.events.iter().map(|stored| stored.event.payload.len() + 512).sum::<usize>());
     body.extend_from_slice(b"{\"events\":[");
     for (index, stored) in page.events.iter().enumerate() {
         if index > 0 {
@@ -355,11 +357,19 @@ async fn generate_key(app: &Arc<App>, call: &mut Call) -> Answer {
     let tier = match &wanted.tier {
         None => Tier::Free,
         Some(tier) => tier.as_str().and_then(Tier::from_name).ok_or_else(|| {
-            Problem::field("tier", "'tier' is not a tier; send \"free\", \"pro\", \"business\" or \"enterprise\", or leave it out")
+            Problem::field(
+                "tier",
+                "'tier' is not a tier; send \"free\", \"pro\", \"business\" or \"enterprise\", or leave it out",
+            )
         })?,
     };
     let (key, now_us) = (auth::generate()?, now_us());
-    let organization = Organization { id: ingest::new_id(now_us), name, tier, limiter: crate::limits::Limiter::new(tier, &app.settings.limits) };
+    let organization = Organization {
+        id: ingest::new_id(now_us),
+        name,
+        tier,
+        limiter: crate::limits::Limiter::new(tier, &app.settings.limits),
+    };
     app.keys.add(key_row(&organization, &key, now_us)).await?;
     Ok(json_answer(StatusCode::CREATED, new_key(app, &organization, &key)))
 }
@@ -367,7 +377,10 @@ async fn generate_key(app: &Arc<App>, call: &mut Call) -> Answer {
 fn organization_name(value: Option<&serde_json::Value>) -> Result<String, Problem> {
     match value.and_then(serde_json::Value::as_str) {
         Some(name) if !name.is_empty() && name.chars().count() <= 255 && !name.contains('\0') => Ok(name.to_owned()),
-        _ => Err(Problem::field("organization_name", "'organization_name' is not a string of 1 to 255 characters; send one")),
+        _ => Err(Problem::field(
+            "organization_name",
+            "'organization_name' is not a string of 1 to 255 characters; send one",
+        )),
     }
 }
 
@@ -476,7 +489,8 @@ fn filter(query: &str) -> Result<Filter, Problem> {
             "status" => filter.state = Some(state(value)?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=INBOX_LIMIT_MAX).contains(limit));
-                filter.limit = limit.ok_or_else(|| Problem::field("limit", "'limit' is not a number from 1 to 1000"))?;
+                filter.limit =
+                    limit.ok_or_else(|| Problem::field("limit", "'limit' is not a number from 1 to 1000"))?;
             }
             "cursor" if value.is_empty() => {}
             // Cursors are made of characters that need no percent-encoding.
@@ -491,7 +505,10 @@ fn filter(query: &str) -> Result<Filter, Problem> {
 fn state(name: &str) -> Result<State, Problem> {
     let all = [State::Persisted, State::Delivered, State::Failed, State::DeadLetter];
     all.into_iter().find(|state| state_name(*state) == name).ok_or_else(|| {
-        Problem::field("status", "'status' is not a state of a persisted event; send persisted, delivered, failed or dead_letter")
+        Problem::field(
+            "status",
+            "'status' is not a state of a persisted event; send persisted, delivered, failed or dead_letter",
+        )
     })
 }
 
@@ -514,7 +531,9 @@ fn write_event(body: &mut Vec<u8>, event: &Event, state: &str, persisted_at_us: 
     let dedup_id = event.dedup_id.as_deref().map_or("null".to_owned(), quoted);
     let persisted_at = persisted_at_us.map_or("null".to_owned(), |us| quoted(&rfc3339(us)));
     let (id, kind, created_at) = (event.id, quoted(&event.event_type), rfc3339(event.created_at_us));
-    body.extend_from_slice(format!("{{\"id\":\"{id}\",\"type\":{kind},\"dedup_id\":{dedup_id},\"payload\":").as_bytes());
+    body.extend_from_slice(
+        format!("{{\"id\":\"{id}\",\"type\":{kind},\"dedup_id\":{dedup_id},\"payload\":").as_bytes(),
+    );
     body.extend_from_slice(&event.payload);
     body.extend_from_slice(
         format!(",\"state\":\"{state}\",\"created_at\":\"{created_at}\",\"persisted_at\":{persisted_at}}}").as_bytes(),
@@ -538,16 +557,30 @@ mod tests {
             let id = if path.ends_with("0190") { "0190" } else { "" };
             assert_eq!(Route::find(&path), Some((route, id)), "{path}");
         }
-        for path in ["/", "", "/api", "/api/", "/api/events/", "/api/events/a/b", "/api/ack/", "/api/webhook/config", "/healthz/"] {
+        for path in [
+            "/",
+            "",
+            "/api",
+            "/api/",
+            "/api/events/",
+            "/api/events/a/b",
+            "/api/ack/",
+            "/api/webhook/config",
+            "/healthz/",
+        ] {
             assert_eq!(Route::find(path), None, "{path}");
         }
     }
 
     #[test]
     fn a_bad_parameter_of_the_inbox_is_named() {
-        for (query, field) in
-            [("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"), ("status=pending", "status"), ("status=x", "status")]
-        {
+        for (query, field) in [
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("limit=x", "limit"),
+            ("status=pending", "status"),
+            ("status=x", "status"),
+        ] {
             assert!(matches!(filter(query), Err(Problem::Field { field: named, .. }) if named == field), "{query}");
         }
         assert!(filter("limit=1000&status=dead_letter&cursor=abc&x=y").is_ok());

@@ -51,8 +51,14 @@ async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
     let (server, sender) = at.ready().await;
     let addr = server.running.addr;
     let key = &sender.key;
-    let post = |more: &str| format!("POST /api/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n{more}");
-    let with_body = |body: &[u8]| [post(&format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len())).as_bytes(), body].concat();
+    let post = |more: &str| {
+        format!(
+            "POST /api/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n{more}"
+        )
+    };
+    let with_body = |body: &[u8]| {
+        [post(&format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len())).as_bytes(), body].concat()
+    };
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
     let headers = |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
     let cases: Vec<(&str, Vec<u8>, u16)> = vec![
@@ -64,16 +70,39 @@ async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
         ("a header too large", format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000)).into_bytes(), 431),
         ("two lengths", post("content-length: 1\r\ncontent-length: 2\r\n\r\n{}").into_bytes(), 400),
         ("a negative length", post("content-length: -1\r\n\r\n").into_bytes(), 400),
-        ("garbage chunks", post("connection: close\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\ngarbage\r\n\r\n").into_bytes(), 400),
+        (
+            "garbage chunks",
+            post("connection: close\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\ngarbage\r\n\r\n").into_bytes(),
+            400,
+        ),
         ("a body that is announced too large", post("content-length: 99999999999\r\n\r\n{").into_bytes(), 413),
-        ("chunks without end", [post("transfer-encoding: chunked\r\n\r\n").into_bytes(), b"8000\r\n".to_vec(), vec![b' '; 0x8000], b"\r\n".to_vec()].concat().repeat(1), 408),
+        (
+            "chunks without end",
+            [
+                post("transfer-encoding: chunked\r\n\r\n").into_bytes(),
+                b"8000\r\n".to_vec(),
+                vec![b' '; 0x8000],
+                b"\r\n".to_vec(),
+            ]
+            .concat()
+            .repeat(1),
+            408,
+        ),
         ("no path of ours", get("/api/webhook/config"), 404),
         ("an absolute path of nothing", get("/../../etc/passwd"), 404),
-        ("a method that the route lacks", b"DELETE /api/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(), 405),
+        (
+            "a method that the route lacks",
+            b"DELETE /api/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(),
+            405,
+        ),
         ("a body that is not UTF-8", with_body(b"{\"type\":\"t\",\"payload\":\"\xff\"}"), 400),
         ("a body of NULs", with_body(&[0; 100]), 400),
         ("a deep body", with_body(&[b'['; 200_000]), 400),
-        ("a key that is not ASCII", b"GET /api/keys HTTP/1.1\r\nauthorization: Bearer \xff\xfe\r\nconnection: close\r\n\r\n".to_vec(), 401),
+        (
+            "a key that is not ASCII",
+            b"GET /api/keys HTTP/1.1\r\nauthorization: Bearer \xff\xfe\r\nconnection: close\r\n\r\n".to_vec(),
+            401,
+        ),
         ("a head that never ends", b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec(), 408),
         ("half a request line", b"GE".to_vec(), 408),
         ("a body that never comes", post("content-length: 10\r\n\r\n{").into_bytes(), 408),
@@ -97,7 +126,10 @@ async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
 async fn chunks_over_the_bound_are_refused_while_they_come() {
     let at = At::cache_first_sqlite().await;
     let (server, sender) = at.ready().await;
-    let head = format!("POST /api/events HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n", sender.key);
+    let head = format!(
+        "POST /api/events HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+        sender.key
+    );
     let chunk = [b"8000\r\n".as_slice(), &[b' '; 0x8000], b"\r\n"].concat();
     let answer = raw(server.running.addr, &[head.as_bytes(), &chunk.repeat(100)].concat());
     assert_eq!(status(&answer), 413);
@@ -109,10 +141,14 @@ async fn requests_in_one_packet_are_answered_in_order() {
     let (server, sender) = at.ready().await;
     let one = |kind: &str, close: &str| {
         let body = format!(r#"{{"type":"{kind}","payload":1}}"#);
-        let head = format!("POST /api/events HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n", sender.key);
+        let head = format!(
+            "POST /api/events HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n",
+            sender.key
+        );
         format!("{head}{close}content-length: {}\r\n\r\n{body}", body.len())
     };
-    let answer = raw(server.running.addr, [one("a", ""), one("", ""), one("b", "connection: close\r\n")].concat().as_bytes());
+    let answer =
+        raw(server.running.addr, [one("a", ""), one("", ""), one("b", "connection: close\r\n")].concat().as_bytes());
     let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["202", "400", "202"]);
     let types: Vec<_> = sender.persisted(2).await.iter().map(|event| event["type"].clone()).collect();
@@ -163,7 +199,11 @@ async fn an_idle_connection_outlives_the_header_timeout_and_is_closed_after_the_
     }
     let started = Instant::now();
     assert_eq!(read_all(&mut stream), "");
-    assert!((Duration::from_millis(800)..Duration::from_secs(5)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!(
+        (Duration::from_millis(800)..Duration::from_secs(5)).contains(&started.elapsed()),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,7 +217,10 @@ async fn arbitrary_bytes_never_take_the_server_down() {
         state ^= state << 17;
         state
     };
-    let valid = format!("POST /api/events HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 24\r\n\r\n{{\"type\":\"t\",\"payload\":1}} ", sender.key);
+    let valid = format!(
+        "POST /api/events HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 24\r\n\r\n{{\"type\":\"t\",\"payload\":1}} ",
+        sender.key
+    );
     for _ in 0..300 {
         let mut bytes = valid.clone().into_bytes();
         for _ in 0..random() % 4 {

@@ -130,7 +130,13 @@ fn help_shows_every_number_with_its_default_range_and_variable() {
     let output = ingest_server(&["--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["--pending-events-max", "[default: 100000]", "INGEST_PENDING_EVENTS_MAX", "[range: 1..=100000000]", "--exit-with-stdin"] {
+    for part in [
+        "--pending-events-max",
+        "[default: 100000]",
+        "INGEST_PENDING_EVENTS_MAX",
+        "[range: 1..=100000000]",
+        "--exit-with-stdin",
+    ] {
         assert!(words.contains(part), "{part} in\n{help}");
     }
 }
@@ -140,7 +146,11 @@ async fn with_an_admin_token_keys_are_made_for_its_bearer_only() {
     let mut at = At::cache_first_sqlite().await;
     at.settings.admin_token = Some(server::config::Secret("correct-horse-battery".into()));
     let server = at.start();
-    for (token, expected) in [("", StatusCode::UNAUTHORIZED), ("wrong", StatusCode::UNAUTHORIZED), ("correct-horse-battery", StatusCode::CREATED)] {
+    for (token, expected) in [
+        ("", StatusCode::UNAUTHORIZED),
+        ("wrong", StatusCode::UNAUTHORIZED),
+        ("correct-horse-battery", StatusCode::CREATED),
+    ] {
         let request = server.client.post(server.url("/api/keys/generate")).bearer_auth(token);
         let response = request.json(&json!({"organization_name": "a"})).send().await.unwrap();
         assert_eq!(read(response).await.0, expected, "{token}");
@@ -156,7 +166,10 @@ async fn null_acknowledges_anything_and_keeps_nothing() {
         let response = server.client.post(server.url("/api/events")).body(body).send().await.unwrap();
         assert!(response.headers().contains_key("location"));
         let (status, answer) = read(response).await;
-        assert_eq!((status, &answer["status"], &answer["durability"]), (StatusCode::ACCEPTED, &json!("accepted"), &json!("memory")));
+        assert_eq!(
+            (status, &answer["status"], &answer["durability"]),
+            (StatusCode::ACCEPTED, &json!("accepted"), &json!("memory"))
+        );
     }
     assert_eq!(sender.get("/api/keys").await.0, StatusCode::OK);
     let (status, made) = sender.post("/api/keys/rotate", "").await;

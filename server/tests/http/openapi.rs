@@ -19,10 +19,14 @@ fn the_document_lists_exactly_the_routes() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             listed.insert((method.to_uppercase(), path.clone()));
-            assert!(operation["responses"].as_object().is_some_and(|responses| !responses.is_empty()), "{method} {path}");
+            assert!(
+                operation["responses"].as_object().is_some_and(|responses| !responses.is_empty()),
+                "{method} {path}"
+            );
         }
     }
-    let served: BTreeSet<_> = Route::ALL.iter().map(|route| (route.template().0.to_string(), route.template().1.to_owned())).collect();
+    let served: BTreeSet<_> =
+        Route::ALL.iter().map(|route| (route.template().0.to_string(), route.template().1.to_owned())).collect();
     assert_eq!(listed, served);
 }
 
@@ -75,11 +79,13 @@ async fn answers_have_the_documented_statuses_and_shapes() {
     ] {
         let request = sender.request(method, path).header("content-type", "application/json").body(body.to_owned());
         let response = request.send().await.unwrap();
-        let (status, kind) = (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap().to_owned());
+        let (status, kind) =
+            (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap().to_owned());
         assert_eq!(status, expected, "{method} {path}");
         let answer: Value = response.json().await.unwrap();
         let documented = &document["paths"][template][method.to_lowercase()]["responses"][status.to_string()];
-        let documented = documented["$ref"].as_str().map_or(documented, |reference| document.pointer(&reference[1..]).unwrap());
+        let documented =
+            documented["$ref"].as_str().map_or(documented, |reference| document.pointer(&reference[1..]).unwrap());
         let schema = &documented["content"][&kind]["schema"];
         assert!(!schema.is_null(), "{method} {path}: {status} with {kind} is not in the document");
         assert_fits(&document, schema, &answer, path);

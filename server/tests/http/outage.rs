@@ -46,7 +46,8 @@ async fn admin(sql: String) {
 }
 
 async fn refused(sender: &Sender) {
-    let response = sender.request("POST", "/api/events").json(&json!({"type": "t", "payload": 1})).send().await.unwrap();
+    let response =
+        sender.request("POST", "/api/events").json(&json!({"type": "t", "payload": 1})).send().await.unwrap();
     assert!(response.headers().contains_key("retry-after"));
     assert_eq!(read(response).await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
