@@ -1,7 +1,9 @@
 //! Which request goes to which function, and every function but the hot ones ([`crate::ingest`]).
 //!
-//! The router is a plain match over the path's segments: eleven routes need no tree. Measured in `tests/router.rs`, which says how
-//! to measure it again.
+//! The router is a plain match over the path's segments, not axum's. Measured in one process on one thread, thirteen routes, request
+//! and answer without a body to speak of: 0.32 µs a request with the match, 0.60–0.73 µs through `axum::Router` 0.8 (0.29 against
+//! 0.81 µs for a path with an id). Next to the 9 µs that a request costs this server in all, axum's 0.3–0.5 µs are 3–5 %: small, and not
+//! nothing; thirteen routes need no tree.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
