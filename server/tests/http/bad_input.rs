@@ -45,12 +45,8 @@ async fn strict() -> At {
     at
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
-    let at = strict().await;
-    let (server, sender) = at.ready().await;
-    let addr = server.running.addr;
-    let key = &sender.key;
+/// What is sent, and the status that it must get.
+fn bad_requests(key: &str) -> Vec<(&'static str, Vec<u8>, u16)> {
     let post = |more: &str| {
         format!(
             "POST /api/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n{more}"
@@ -61,7 +57,7 @@ async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
     };
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
     let headers = |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
-    let cases: Vec<(&str, Vec<u8>, u16)> = vec![
+    vec![
         ("no HTTP at all", b"hello\r\n\r\n".to_vec(), 400),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), 400),
         ("a header without a colon", b"GET / HTTP/1.1\r\nhost x\r\n\r\n".to_vec(), 400),
@@ -106,8 +102,15 @@ async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
         ("a head that never ends", b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec(), 408),
         ("half a request line", b"GE".to_vec(), 408),
         ("a body that never comes", post("content-length: 10\r\n\r\n{").into_bytes(), 408),
-    ];
-    let threads: Vec<_> = cases
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_bad_request_gets_its_status_and_the_server_goes_on() {
+    let at = strict().await;
+    let (server, sender) = at.ready().await;
+    let addr = server.running.addr;
+    let threads: Vec<_> = bad_requests(&sender.key)
         .into_iter()
         .map(|(name, bytes, expected)| (name, expected, std::thread::spawn(move || raw(addr, &bytes))))
         .collect();
