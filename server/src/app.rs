@@ -70,7 +70,19 @@ impl App {
         let accepted = metrics.http_requests.get_or_create(&hot).clone();
         let keys = Keys::new(limits, store.clone(), CacheCounters::new(&metrics, "keys"));
         let idempotency = Idempotency::new(limits, CacheCounters::new(&metrics, "idempotency"));
-        Self { bounds, sink, store, keys, dedup, idempotency, metrics, accepted, pending_refused: AtomicBool::new(false), stopping: AtomicBool::new(false), settings }
+        Self {
+            bounds,
+            sink,
+            store,
+            keys,
+            dedup,
+            idempotency,
+            metrics,
+            accepted,
+            pending_refused: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            settings,
+        }
     }
 
     /// What an acknowledgement is worth here.
@@ -108,8 +120,15 @@ impl App {
         if let Some(pending) = self.pending() {
             pending.report(&self.metrics);
         }
-        for (cache, entries) in [("dedup", self.dedup.entries()), ("keys", self.keys.entries()), ("idempotency", self.idempotency.entries())] {
-            self.metrics.cache_entries.get_or_create(&CacheLabel { cache }).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        for (cache, entries) in [
+            ("dedup", self.dedup.entries()),
+            ("keys", self.keys.entries()),
+            ("idempotency", self.idempotency.entries()),
+        ] {
+            self.metrics
+                .cache_entries
+                .get_or_create(&CacheLabel { cache })
+                .set(i64::try_from(entries).unwrap_or(i64::MAX));
         }
     }
 
@@ -127,7 +146,8 @@ impl App {
     fn is_pending_full(&self) -> bool {
         let (Some(pending), limits) = (self.pending(), &self.settings.limits) else { return false };
         let refused = self.pending_refused.load(Ordering::Relaxed);
-        pending.events() >= count(limits.pending_events_max) || (refused && pending.bytes() > count(limits.pending_bytes_max) / 2)
+        pending.events() >= count(limits.pending_events_max)
+            || (refused && pending.bytes() > count(limits.pending_bytes_max) / 2)
     }
 
     /// Why the server cannot take events right now (rule O1): nothing when it can.

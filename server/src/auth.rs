@@ -265,7 +265,11 @@ impl Keys {
                 // The store is away, and was the last time too: a key that was good within the bound stays good.
                 (Err(problem), Some(known)) => {
                     known.ask_after_ms.store(self.now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
-                    return if self.is_fresh(&known, key_hash) { Ok(Arc::clone(&known.organization)) } else { Err(problem) };
+                    return if self.is_fresh(&known, key_hash) {
+                        Ok(Arc::clone(&known.organization))
+                    } else {
+                        Err(problem)
+                    };
                 }
                 (Err(problem), None) => return Err(problem),
             };

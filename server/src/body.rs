@@ -13,12 +13,12 @@ use crate::problem::Problem;
 
 /// The whole body, or 413 as soon as it is clear that it is over `bytes_max` (with a Content-Length: before reading any of it),
 /// or 408 when it is not whole in time.
-pub async fn read(mut body: Incoming, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
+pub async fn read(body: &mut Incoming, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
     let too_large = Problem::TooLarge { field: "body", max: bytes_max, unit: "bytes" };
     if body.size_hint().lower() > bytes_max {
         return Err(too_large);
     }
-    let reading = pin!(collect(&mut body, bytes_max, too_large));
+    let reading = pin!(collect(body, bytes_max, too_large));
     // Nearly every small body is there together with its head: no timer then.
     match poll_once(reading).await {
         Ok(done) => done,

@@ -26,6 +26,10 @@ impl CacheCounters {
 
     /// Counts one look.
     pub fn looked(&self, hit: bool) {
-        if hit { self.hits.inc() } else { self.misses.inc() };
+        if hit {
+            self.hits.inc()
+        } else {
+            self.misses.inc()
+        };
     }
 }

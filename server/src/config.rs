@@ -122,7 +122,13 @@ impl FromStr for Secret {
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", env = "INGEST_LISTEN", default_value = "127.0.0.1:8080", help_heading = "What to serve")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "INGEST_LISTEN",
+        default_value = "127.0.0.1:8080",
+        help_heading = "What to serve"
+    )]
     pub listen: SocketAddr,
     /// When an event is acknowledged
     #[arg(long, value_enum, env = "INGEST_MODE", default_value = "cache-first", help_heading = "What to serve")]
@@ -141,7 +147,13 @@ pub struct Settings {
     )]
     pub database: Database,
     /// Bearer token that POST /api/keys/generate asks for; needed to listen on an address that is not loopback
-    #[arg(long, value_name = "TOKEN", env = "INGEST_ADMIN_TOKEN", hide_env_values = true, help_heading = "What to serve")]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "INGEST_ADMIN_TOKEN",
+        hide_env_values = true,
+        help_heading = "What to serve"
+    )]
     pub admin_token: Option<Secret>,
     /// Stop, as on SIGTERM, when standard input ends: a parent that is killed then leaves no orphan
     #[arg(long, env = "INGEST_EXIT_WITH_STDIN", help_heading = "What to serve")]
@@ -279,7 +291,9 @@ limits! {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// A number outside its range.
-    #[error("{flag} is {value}, and must be from {min} to {max}: give a number in that range, or leave it out for the default")]
+    #[error(
+        "{flag} is {value}, and must be from {min} to {max}: give a number in that range, or leave it out for the default"
+    )]
     OutOfRange {
         /// With its dashes.
         flag: &'static str,
@@ -325,7 +339,9 @@ pub enum SettingsError {
         listen: SocketAddr,
     },
     /// A token that can be guessed.
-    #[error("--admin-token has {characters} characters, and must have at least 16: anybody who guesses it can make API keys")]
+    #[error(
+        "--admin-token has {characters} characters, and must have at least 16: anybody who guesses it can make API keys"
+    )]
     ShortToken {
         /// How many were given.
         characters: usize,
@@ -365,7 +381,9 @@ impl Settings {
             ("--poll-interval-ms-max", limits.poll_interval_ms_max),
             ("--deep-idle-interval-ms", limits.deep_idle_interval_ms),
         ];
-        if let Some([(first, first_ms), (then, then_ms)]) = waits.array_windows().find(|[first, then]| first.1 > then.1).copied() {
+        if let Some([(first, first_ms), (then, then_ms)]) =
+            waits.array_windows().find(|[first, then]| first.1 > then.1).copied()
+        {
             return Err(SettingsError::IntervalsCrossed { first, first_ms, then, then_ms });
         }
         match &self.admin_token {

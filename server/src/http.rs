@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use ::http::HeaderValue;
+use ::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -41,7 +43,12 @@ pub struct Answerer {
 /// Accepts until told to stop, giving each connection to the thread that has the fewest. (A shared listener or SO_REUSEPORT would
 /// leave the balance to chance, and with a few long-lived connections chance is bad at it.) Returns when every connection has
 /// ended.
-pub async fn serve(app: Arc<App>, listener: StdListener, answerers: Vec<Answerer>, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve(
+    app: Arc<App>,
+    listener: StdListener,
+    answerers: Vec<Answerer>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let connections_max = count(app.settings.limits.connections_max).min(Semaphore::MAX_PERMITS);
     let (free, refusals) = (Arc::new(Semaphore::new(connections_max)), Arc::new(Semaphore::new(REFUSALS_MAX)));
@@ -73,8 +80,16 @@ pub async fn serve(app: Arc<App>, listener: StdListener, answerers: Vec<Answerer
     Ok(())
 }
 
-fn deal(app: &Arc<App>, answerers: &[Answerer], stream: TcpStream, permit: OwnedSemaphorePermit, stop: watch::Receiver<bool>) {
-    let Some(answerer) = answerers.iter().min_by_key(|answerer| answerer.connections.load(Ordering::Relaxed)) else { return };
+fn deal(
+    app: &Arc<App>,
+    answerers: &[Answerer],
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    stop: watch::Receiver<bool>,
+) {
+    let Some(answerer) = answerers.iter().min_by_key(|answerer| answerer.connections.load(Ordering::Relaxed)) else {
+        return;
+    };
     // Off this runtime's reactor: the thread that answers registers it with its own.
     let Ok(stream) = stream.into_std() else { return };
     let app = Arc::clone(app);
@@ -108,14 +123,19 @@ async fn connection(app: &Arc<App>, stream: TcpStream, mut stop: watch::Receiver
     let limits = &app.settings.limits;
     let (header_timeout, idle_timeout) = (ms(limits.header_timeout_ms), ms(limits.idle_timeout_ms));
     let phase = Phase::new();
-    let unread = Arc::new(AtomicBool::new(false));
+    let body_timeout = ms(limits.body_timeout_ms);
+    let unread = AtomicBool::new(false);
     let service = service_fn(|request| {
         let started = Instant::now();
         phase.request(started);
-        let call = Call::new(request, started, Arc::clone(&unread));
-        let phase = &phase;
+        let mut call = Call::new(request, started);
+        let (phase, unread) = (&phase, &unread);
         async move {
-            let response = routes::handle(app, call).await;
+            let mut response = routes::handle(app, &mut call).await;
+            if !call.finish(body_timeout).await {
+                unread.store(true, Ordering::Relaxed);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             phase.answered();
             Ok::<_, Infallible>(response)
         }
@@ -160,7 +180,8 @@ fn builder(app: &App) -> http1::Builder {
         .header_read_timeout(None)
         .max_headers(count(limits.headers_max))
         .max_buf_size(count(limits.header_bytes_max))
-        .pipeline_flush(true)
+        // With it hyper would hold an answer back while anything of a next request is here, and never send its parser's errors.
+        .pipeline_flush(false)
         .half_close(false);
     builder
 }

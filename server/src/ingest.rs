@@ -38,7 +38,7 @@ const BATCH_TURN_EVENTS: usize = 32;
         (status = 413, response = crate::openapi::ProblemAnswer), (status = 415, response = crate::openapi::ProblemAnswer),
         (status = 422, response = crate::openapi::ProblemAnswer), (status = 429, response = crate::openapi::ProblemAnswer),
         (status = 503, response = crate::openapi::ProblemAnswer)))]
-pub async fn post_event(app: &Arc<App>, call: Call) -> Answer {
+pub async fn post_event(app: &Arc<App>, call: &mut Call) -> Answer {
     if app.is_null() {
         return acknowledge_nothing(app, call).await;
     }
@@ -52,7 +52,9 @@ pub async fn post_event(app: &Arc<App>, call: Call) -> Answer {
     let body = call.body(limits.payload_bytes_max + ENVELOPE_BYTES_MAX, ms(limits.body_timeout_ms)).await?;
     match repeat_key {
         None => one(app, &organization, &body, started).await,
-        Some(key) => Box::pin(once(app, &organization, "event", &key, &body, one(app, &organization, &body, started))).await,
+        Some(key) => {
+            Box::pin(once(app, &organization, "event", &key, &body, one(app, &organization, &body, started))).await
+        }
     }
 }
 
@@ -68,7 +70,8 @@ async fn accept(app: &App, organization: &Organization, draft: Draft) -> Result<
     let now_us = now_us();
     let Draft { event_type, dedup_id, payload } = draft;
     let id = new_id(now_us);
-    let event = Arc::new(Event { id, organization_id: organization.id, event_type, dedup_id, payload, created_at_us: now_us });
+    let event =
+        Arc::new(Event { id, organization_id: organization.id, event_type, dedup_id, payload, created_at_us: now_us });
     let slot = match &event.dedup_id {
         None => None,
         Some(dedup_id) => match app.dedup.find(organization.id, dedup_id, now_us).await {
@@ -127,7 +130,7 @@ fn duplicate(app: &App, first: Uuid) -> Problem {
         (status = 408, response = crate::openapi::ProblemAnswer), (status = 413, response = crate::openapi::ProblemAnswer),
         (status = 415, response = crate::openapi::ProblemAnswer), (status = 422, response = crate::openapi::ProblemAnswer),
         (status = 429, response = crate::openapi::ProblemAnswer), (status = 503, response = crate::openapi::ProblemAnswer)))]
-pub async fn post_batch(app: &Arc<App>, call: Call) -> Answer {
+pub async fn post_batch(app: &Arc<App>, call: &mut Call) -> Answer {
     let (organization, _) = app.keys.authenticate(call.headers()).await?;
     organization.limiter.take()?;
     let lines = match media_type(call.headers()) {
@@ -238,14 +241,17 @@ fn accepted(id: Uuid, durability: &str) -> Response<Full<Bytes>> {
 }
 
 /// `null`: reads the body and forgets it.
-async fn acknowledge_nothing(app: &App, call: Call) -> Answer {
-    const BODY: &[u8] = b"{\"id\":\"00000000-0000-0000-0000-000000000000\",\"status\":\"accepted\",\"durability\":\"memory\"}";
+async fn acknowledge_nothing(app: &App, call: &mut Call) -> Answer {
+    const BODY: &[u8] =
+        b"{\"id\":\"00000000-0000-0000-0000-000000000000\",\"status\":\"accepted\",\"durability\":\"memory\"}";
     let limits = &app.settings.limits;
     call.body(limits.payload_bytes_max + ENVELOPE_BYTES_MAX, ms(limits.body_timeout_ms)).await?;
     let mut response = Response::new(Full::new(Bytes::from_static(BODY)));
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/api/events/00000000-0000-0000-0000-000000000000"));
+    response
+        .headers_mut()
+        .insert(LOCATION, HeaderValue::from_static("/api/events/00000000-0000-0000-0000-000000000000"));
     Ok(response)
 }
 

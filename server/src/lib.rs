@@ -32,7 +32,9 @@ pub use runtime::{Running, ServeError, Stopped, run, start};
 
 /// A `--log` that is neither a level nor a filter.
 #[derive(Debug, thiserror::Error)]
-#[error("--log '{filter}' is not a filter: {reason}; give a level (error, warn, info, debug, trace) or target=level, separated by commas")]
+#[error(
+    "--log '{filter}' is not a filter: {reason}; give a level (error, warn, info, debug, trace) or target=level, separated by commas"
+)]
 pub struct BadLogFilter {
     filter: String,
     reason: String,
@@ -42,7 +44,8 @@ pub struct BadLogFilter {
 pub fn log_to_stderr(filter: &str) -> Result<(), BadLogFilter> {
     let parsed = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| BadLogFilter { filter: filter.to_owned(), reason: error.to_string() })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_ansi(false).finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_ansi(false).finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
 }

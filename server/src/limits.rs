@@ -94,7 +94,9 @@ mod tests {
     #[test]
     fn a_tier_has_its_minutes_worth_and_then_says_when_to_come_back() {
         let limits = Settings::default().limits;
-        for (tier, per_minute, retry_after_s) in [(Tier::Free, 100, 1), (Tier::Pro, 1000, 1), (Tier::Business, 10_000, 1)] {
+        for (tier, per_minute, retry_after_s) in
+            [(Tier::Free, 100, 1), (Tier::Pro, 1000, 1), (Tier::Business, 10_000, 1)]
+        {
             let limiter = Limiter::new(tier, &limits);
             let taken = (0..per_minute).filter(|_| limiter.take().is_ok()).count();
             assert_eq!(taken, per_minute as usize);

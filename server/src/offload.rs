@@ -45,7 +45,9 @@ impl Offload {
 /// What a sender is told of a failure of the store; the log is told the rest.
 pub fn problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::BadCursor => Problem::field("cursor", "'cursor' is not one that this server gave out; leave it out to begin anew"),
+        StoreError::BadCursor => {
+            Problem::field("cursor", "'cursor' is not one that this server gave out; leave it out to begin anew")
+        }
         StoreError::Refused(_) => {
             tracing::error!(%error, "a statement was refused");
             Problem::Internal

@@ -32,7 +32,7 @@ use crate::limits::Tier;
         crate::routes::metrics,
         crate::routes::openapi_json
     ),
-    components(responses(ProblemAnswer)),
+    components(responses(ProblemAnswer), schemas(Problem, StoredState)),
     security(("bearer" = []), ("x_api_key" = [])),
     modifiers(&Schemes)
 )]
@@ -45,7 +45,8 @@ impl Modify for Schemes {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
+        components
+            .add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
     }
 }
 

@@ -248,9 +248,18 @@ mod tests {
 
     #[test]
     fn what_is_not_a_json_object_is_refused() {
-        for body in
-            ["", " ", "{", "[]", r#"["t",1,"d"]"#, "null", "7", "{}x", r#"{"type":"t","payload":01}"#, "{\"type\":\"t\",\"payload\":\"\n\"}"]
-        {
+        for body in [
+            "",
+            " ",
+            "{",
+            "[]",
+            r#"["t",1,"d"]"#,
+            "null",
+            "7",
+            "{}x",
+            r#"{"type":"t","payload":01}"#,
+            "{\"type\":\"t\",\"payload\":\"\n\"}",
+        ] {
             assert!(matches!(check(body), Err(Problem::Body(_))), "{body:?}");
         }
         assert!(matches!(check(b"{\"type\":\"t\",\"payload\":\"\xff\"}"), Err(Problem::Body(_))));
@@ -267,7 +276,11 @@ mod tests {
             "[ 1 ,\n\t2 ]",
         ] {
             let body = format!(r#" {{"x":[],"payload":{payload} ,"type":"t"}} "#);
-            assert_eq!(check(&body).map(|draft| draft.payload), Ok(Bytes::copy_from_slice(payload.as_bytes())), "{body}");
+            assert_eq!(
+                check(&body).map(|draft| draft.payload),
+                Ok(Bytes::copy_from_slice(payload.as_bytes())),
+                "{body}"
+            );
         }
         assert!(check(nested(128)).is_ok());
         let brackets_in_a_string = format!(r#"{{"type":"t","payload":["{}\"["]}}"#, "[".repeat(1000));
@@ -276,7 +289,8 @@ mod tests {
 
     #[test]
     fn lengths_are_counted_in_characters() {
-        let body = |count: usize| format!(r#"{{"type":"{0}","dedup_id":"{0}","payload":1}}"#, "\\ud83d\\ude00".repeat(count));
+        let body =
+            |count: usize| format!(r#"{{"type":"{0}","dedup_id":"{0}","payload":1}}"#, "\\ud83d\\ude00".repeat(count));
         assert_eq!(check(body(255)).map(|draft| draft.event_type.chars().count()), Ok(255));
         assert!(check(body(256)).is_err());
         assert!((body(255).len() as u64) < ENVELOPE_BYTES_MAX);

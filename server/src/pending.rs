@@ -214,11 +214,11 @@ mod tests {
         let pending = Pending::new(10, 10_000);
         let event = event(100);
         pending.put(event.clone()).expect("room");
-        assert_eq!(pending.take(5), [event.clone()]);
+        assert_eq!(pending.take(5), std::slice::from_ref(&event));
         assert_eq!(pending.get(event.id), Some(event.clone()), "being written");
         assert_eq!((pending.events(), pending.bytes()), (1, weight(100)));
         assert!(pending.take(5).is_empty(), "it is taken once");
-        pending.persisted(&[event.clone()]);
+        pending.persisted(std::slice::from_ref(&event));
         assert_eq!((pending.get(event.id), pending.events(), pending.bytes()), (None, 0, 0));
     }
 
@@ -231,7 +231,7 @@ mod tests {
             pending.put(first.clone()).expect("room");
             pending.put(second.clone()).expect("room");
             assert_eq!(pending.put(event(10)), Err(Full));
-            assert_eq!(pending.take(1), [first.clone()]);
+            assert_eq!(pending.take(1), std::slice::from_ref(&first));
             assert_eq!(pending.put(event(10)), Err(Full), "what is being written counts");
             pending.persisted(&[first]);
             pending.put(event(10)).expect("room again");

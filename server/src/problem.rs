@@ -149,7 +149,9 @@ impl Problem {
             Self::Duplicate(id) => {
                 format!("an event with this dedup_id was already accepted: its id is {id}; don't send it again")
             }
-            Self::TooLarge { field, max, unit } => format!("{field} is over the limit of {max} {unit}; send less at once"),
+            Self::TooLarge { field, max, unit } => {
+                format!("{field} is over the limit of {max} {unit}; send less at once")
+            }
             Self::UriTooLong => "the request's target is too long".into(),
             Self::ContentType(wanted) => format!("send the body as {wanted}"),
             Self::IdempotencyMismatch => {
@@ -160,15 +162,22 @@ impl Problem {
             ),
             Self::HeadersTooLarge => "the request has too many header fields, or too large ones; send fewer".into(),
             Self::Internal => "the server made a mistake; nothing was acknowledged".into(),
-            Self::Full => "the server holds as much unfinished work as it may; try again after the time in Retry-After".into(),
-            Self::StoreUnavailable => {
-                "the database is not available; nothing was acknowledged; try again after the time in Retry-After".into()
+            Self::Full => {
+                "the server holds as much unfinished work as it may; try again after the time in Retry-After".into()
             }
-            Self::OutcomeUnknown => "the database did not answer in time, so it is not known whether the event is stored; try \
+            Self::StoreUnavailable => {
+                "the database is not available; nothing was acknowledged; try again after the time in Retry-After"
+                    .into()
+            }
+            Self::OutcomeUnknown => {
+                "the database did not answer in time, so it is not known whether the event is stored; try \
                                      again with the same dedup_id"
-                .into(),
+                    .into()
+            }
             Self::Stopping => "the server is stopping; send to another one, or try again later".into(),
-            Self::TooManyConnections => "the server has as many connections as it may; close some, or try again later".into(),
+            Self::TooManyConnections => {
+                "the server has as many connections as it may; close some, or try again later".into()
+            }
         }
     }
 

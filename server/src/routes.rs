@@ -1,14 +1,16 @@
 //! Which request goes to which function, and every function but the hot ones ([`crate::ingest`]).
 //!
-//! The router is a plain match over the path's segments: eleven routes need no tree. Measured in `tests/router.rs`, which says how
-//! to measure it again.
+//! The router is a plain match over the path's segments, not axum's. Measured in one process on one thread, thirteen routes, request
+//! and answer without a body to speak of: 0.32 µs a request with the match, 0.60–0.73 µs through `axum::Router` 0.8 (0.29 against
+//! 0.81 µs for a path with an id). Next to the 9 µs that a request costs this server in all, axum's 0.3–0.5 µs are 3–5 %: small, and not
+//! nothing; thirteen routes need no tree.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -33,6 +35,8 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Template of the hot route.
 pub const EVENTS: &str = "/api/events";
 
+/// A refused body up to this size is read to its end, so that the connection can be used again.
+const UNREAD_BODY_BYTES_MAX: u64 = 64 * 1024;
 const CONTROL_BODY_BYTES_MAX: u64 = 16 * 1024;
 const INBOX_LIMIT_DEFAULT: usize = 100;
 const INBOX_LIMIT_MAX: usize = 1000;
@@ -42,30 +46,33 @@ const ACK_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// One request on its way through the server.
 #[derive(Debug)]
 pub struct Call {
-    request: Request<Incoming>,
+    head: Parts,
+    body: Incoming,
     /// When its head was complete.
     pub started: Instant,
-    /// Shared with the connection: whether bytes of the body were left unread.
-    unread: Arc<AtomicBool>,
 }
 
 impl Call {
     /// A request whose head has just been read.
-    pub fn new(request: Request<Incoming>, started: Instant, unread: Arc<AtomicBool>) -> Self {
-        unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        Self { request, started, unread }
+    pub fn new(request: Request<Incoming>, started: Instant) -> Self {
+        let (head, body) = request.into_parts();
+        Self { head, body, started }
     }
 
     /// The header fields.
     pub fn headers(&self) -> &HeaderMap {
-        self.request.headers()
+        &self.head.headers
     }
 
     /// The whole body: see [`crate::body::read`].
-    pub async fn body(self, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
-        let body = crate::body::read(self.request.into_body(), bytes_max, timeout).await?;
-        self.unread.store(false, Ordering::Relaxed);
-        Ok(body)
+    pub async fn body(&mut self, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
+        crate::body::read(&mut self.body, bytes_max, timeout).await
+    }
+
+    /// Whether the connection can take another request: reads the rest of a small body that the answer didn't need, because
+    /// closing a connection for each 401 or 429 would cost both ends more.
+    pub async fn finish(&mut self, timeout: Duration) -> bool {
+        self.body.is_end_stream() || crate::body::read(&mut self.body, UNREAD_BODY_BYTES_MAX, timeout).await.is_ok()
     }
 }
 
@@ -183,17 +190,16 @@ fn is_segment(text: &str) -> bool {
 }
 
 /// Answers one request, and counts it.
-pub async fn handle(app: &Arc<App>, call: Call) -> Response<Full<Bytes>> {
-    let found = Route::find(call.request.uri().path());
-    let Some((route, id)) = found else {
+pub async fn handle(app: &Arc<App>, call: &mut Call) -> Response<Full<Bytes>> {
+    let Some((route, id)) = Route::find(call.head.uri.path()) else {
         return finish(app, "(none)", Err(Problem::NoRoute));
     };
-    if route == Route::PostEvent && call.request.method() == Method::POST {
+    if route == Route::PostEvent && call.head.method == Method::POST {
         let answer = ingest::post_event(app, call).await;
         return finish(app, EVENTS, answer);
     }
     let template = route.template().1;
-    let answer = match route.check(call.request.method()) {
+    let answer = match route.check(&call.head.method) {
         Err(problem) => Err(problem),
         Ok(()) => {
             let id = id.to_owned();
@@ -204,16 +210,16 @@ pub async fn handle(app: &Arc<App>, call: Call) -> Response<Full<Bytes>> {
     finish(app, template, answer)
 }
 
-async fn answer(app: &Arc<App>, route: Route, id: &str, call: Call) -> Answer {
+async fn answer(app: &Arc<App>, route: Route, id: &str, call: &mut Call) -> Answer {
     match route {
         Route::PostEvent => ingest::post_event(app, call).await,
         Route::PostBatch => ingest::post_batch(app, call).await,
-        Route::GetEvent => get_event(app, &call, id).await,
-        Route::Inbox => inbox(app, &call).await,
-        Route::Acknowledge => acknowledge(app, &call, id).await,
+        Route::GetEvent => get_event(app, call, id).await,
+        Route::Inbox => inbox(app, call).await,
+        Route::Acknowledge => acknowledge(app, call, id).await,
         Route::GenerateKey => generate_key(app, call).await,
-        Route::ShowKey => show_key(app, &call).await,
-        Route::RotateKey => rotate_key(app, &call).await,
+        Route::ShowKey => show_key(app, call).await,
+        Route::RotateKey => rotate_key(app, call).await,
         Route::Healthz => Ok(healthz()),
         Route::Readyz | Route::Health => Ok(readyz(app)),
         Route::Metrics => Ok(metrics(app)),
@@ -257,7 +263,8 @@ async fn get_event(app: &Arc<App>, call: &Call, id: &str) -> Answer {
     let id: Uuid = id.parse().map_err(|_| Problem::NoEvent)?;
     let mut body = Vec::with_capacity(512);
     // In this order: an event leaves the pending buffer only after the store has it.
-    let pending = app.pending().and_then(|pending| pending.get(id)).filter(|event| event.organization_id == organization.id);
+    let pending =
+        app.pending().and_then(|pending| pending.get(id)).filter(|event| event.organization_id == organization.id);
     if let Some(event) = pending {
         write_event(&mut body, &event, "pending", None);
         return Ok(json_answer(StatusCode::OK, body));
@@ -278,11 +285,12 @@ async fn get_event(app: &Arc<App>, call: &Call, id: &str) -> Answer {
         (status = 429, response = openapi::ProblemAnswer), (status = 503, response = openapi::ProblemAnswer)))]
 async fn inbox(app: &Arc<App>, call: &Call) -> Answer {
     let (organization, _) = authenticate(app, call.headers()).await?;
-    let Filter { state, limit, cursor } = filter(call.request.uri().query().unwrap_or(""))?;
+    let Filter { state, limit, cursor } = filter(call.head.uri.query().unwrap_or(""))?;
     let Some(store) = &app.store else { return Ok(json_answer(StatusCode::OK, r#"{"events":[],"next_cursor":null}"#)) };
     let id = organization.id;
     let page = store.call(move |store| async move { store.inbox(id, state, limit, cursor.as_deref()).await }).await?;
-    let mut body = Vec::with_capacity(64 + page.events.iter().map(|stored| stored.event.payload.len() + 512).sum::<usize>());
+    let mut body =
+        Vec::with_capacity(64 + page.events.iter().map(|stored| stored.event.payload.len() + 512).sum::<usize>());
     body.extend_from_slice(b"{\"events\":[");
     for (index, stored) in page.events.iter().enumerate() {
         if index > 0 {
@@ -337,7 +345,7 @@ struct KeyWanted {
         (status = 400, response = openapi::ProblemAnswer), (status = 401, response = openapi::ProblemAnswer),
         (status = 408, response = openapi::ProblemAnswer), (status = 413, response = openapi::ProblemAnswer),
         (status = 415, response = openapi::ProblemAnswer), (status = 503, response = openapi::ProblemAnswer)))]
-async fn generate_key(app: &Arc<App>, call: Call) -> Answer {
+async fn generate_key(app: &Arc<App>, call: &mut Call) -> Answer {
     auth::admin(call.headers(), app.settings.admin_token.as_ref())?;
     ingest::require_json(call.headers())?;
     let body = call.body(CONTROL_BODY_BYTES_MAX, ms(app.settings.limits.body_timeout_ms)).await?;
@@ -351,11 +359,19 @@ async fn generate_key(app: &Arc<App>, call: Call) -> Answer {
     let tier = match &wanted.tier {
         None => Tier::Free,
         Some(tier) => tier.as_str().and_then(Tier::from_name).ok_or_else(|| {
-            Problem::field("tier", "'tier' is not a tier; send \"free\", \"pro\", \"business\" or \"enterprise\", or leave it out")
+            Problem::field(
+                "tier",
+                "'tier' is not a tier; send \"free\", \"pro\", \"business\" or \"enterprise\", or leave it out",
+            )
         })?,
     };
     let (key, now_us) = (auth::generate()?, now_us());
-    let organization = Organization { id: ingest::new_id(now_us), name, tier, limiter: crate::limits::Limiter::new(tier, &app.settings.limits) };
+    let organization = Organization {
+        id: ingest::new_id(now_us),
+        name,
+        tier,
+        limiter: crate::limits::Limiter::new(tier, &app.settings.limits),
+    };
     app.keys.add(key_row(&organization, &key, now_us)).await?;
     Ok(json_answer(StatusCode::CREATED, new_key(app, &organization, &key)))
 }
@@ -363,7 +379,10 @@ async fn generate_key(app: &Arc<App>, call: Call) -> Answer {
 fn organization_name(value: Option<&serde_json::Value>) -> Result<String, Problem> {
     match value.and_then(serde_json::Value::as_str) {
         Some(name) if !name.is_empty() && name.chars().count() <= 255 && !name.contains('\0') => Ok(name.to_owned()),
-        _ => Err(Problem::field("organization_name", "'organization_name' is not a string of 1 to 255 characters; send one")),
+        _ => Err(Problem::field(
+            "organization_name",
+            "'organization_name' is not a string of 1 to 255 characters; send one",
+        )),
     }
 }
 
@@ -472,7 +491,8 @@ fn filter(query: &str) -> Result<Filter, Problem> {
             "status" => filter.state = Some(state(value)?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=INBOX_LIMIT_MAX).contains(limit));
-                filter.limit = limit.ok_or_else(|| Problem::field("limit", "'limit' is not a number from 1 to 1000"))?;
+                filter.limit =
+                    limit.ok_or_else(|| Problem::field("limit", "'limit' is not a number from 1 to 1000"))?;
             }
             "cursor" if value.is_empty() => {}
             // Cursors are made of characters that need no percent-encoding.
@@ -487,7 +507,10 @@ fn filter(query: &str) -> Result<Filter, Problem> {
 fn state(name: &str) -> Result<State, Problem> {
     let all = [State::Persisted, State::Delivered, State::Failed, State::DeadLetter];
     all.into_iter().find(|state| state_name(*state) == name).ok_or_else(|| {
-        Problem::field("status", "'status' is not a state of a persisted event; send persisted, delivered, failed or dead_letter")
+        Problem::field(
+            "status",
+            "'status' is not a state of a persisted event; send persisted, delivered, failed or dead_letter",
+        )
     })
 }
 
@@ -510,7 +533,9 @@ fn write_event(body: &mut Vec<u8>, event: &Event, state: &str, persisted_at_us: 
     let dedup_id = event.dedup_id.as_deref().map_or("null".to_owned(), quoted);
     let persisted_at = persisted_at_us.map_or("null".to_owned(), |us| quoted(&rfc3339(us)));
     let (id, kind, created_at) = (event.id, quoted(&event.event_type), rfc3339(event.created_at_us));
-    body.extend_from_slice(format!("{{\"id\":\"{id}\",\"type\":{kind},\"dedup_id\":{dedup_id},\"payload\":").as_bytes());
+    body.extend_from_slice(
+        format!("{{\"id\":\"{id}\",\"type\":{kind},\"dedup_id\":{dedup_id},\"payload\":").as_bytes(),
+    );
     body.extend_from_slice(&event.payload);
     body.extend_from_slice(
         format!(",\"state\":\"{state}\",\"created_at\":\"{created_at}\",\"persisted_at\":{persisted_at}}}").as_bytes(),
@@ -534,16 +559,30 @@ mod tests {
             let id = if path.ends_with("0190") { "0190" } else { "" };
             assert_eq!(Route::find(&path), Some((route, id)), "{path}");
         }
-        for path in ["/", "", "/api", "/api/", "/api/events/", "/api/events/a/b", "/api/ack/", "/api/webhook/config", "/healthz/"] {
+        for path in [
+            "/",
+            "",
+            "/api",
+            "/api/",
+            "/api/events/",
+            "/api/events/a/b",
+            "/api/ack/",
+            "/api/webhook/config",
+            "/healthz/",
+        ] {
             assert_eq!(Route::find(path), None, "{path}");
         }
     }
 
     #[test]
     fn a_bad_parameter_of_the_inbox_is_named() {
-        for (query, field) in
-            [("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"), ("status=pending", "status"), ("status=x", "status")]
-        {
+        for (query, field) in [
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("limit=x", "limit"),
+            ("status=pending", "status"),
+            ("status=x", "status"),
+        ] {
             assert!(matches!(filter(query), Err(Problem::Field { field: named, .. }) if named == field), "{query}");
         }
         assert!(filter("limit=1000&status=dead_letter&cursor=abc&x=y").is_ok());

@@ -171,16 +171,17 @@ pub fn start(settings: Settings) -> Result<Running, ServeError> {
     let addr = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
     let (ready, started) = mpsc::sync_channel(1);
-    let supervisor = thread::Builder::new().name("supervisor".into()).spawn(move || match Server::start(settings, listener) {
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            Stopped { unpersisted_events: 0 }
-        }
-        Ok(server) => {
-            let _ = ready.send(Ok(()));
-            server.supervise(stopped)
-        }
-    })?;
+    let supervisor =
+        thread::Builder::new().name("supervisor".into()).spawn(move || match Server::start(settings, listener) {
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                Stopped { unpersisted_events: 0 }
+            }
+            Ok(server) => {
+                let _ = ready.send(Ok(()));
+                server.supervise(stopped)
+            }
+        })?;
     match started.recv() {
         Ok(Ok(())) => Ok(Running { addr, stop, supervisor: Some(supervisor) }),
         Ok(Err(error)) => Err(error),
@@ -198,7 +199,11 @@ fn raise_file_limit(files: u64) {
     let allowed = maximum.map_or(files, |maximum| maximum.min(files));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
     if raised.is_err() || allowed < files {
-        tracing::warn!(allowed, wanted = files, "the system allows fewer open files than --connections-max needs: raise 'ulimit -n'");
+        tracing::warn!(
+            allowed,
+            wanted = files,
+            "the system allows fewer open files than --connections-max needs: raise 'ulimit -n'"
+        );
     }
 }
 
@@ -236,9 +241,13 @@ impl Server {
         let _ = self.background.block_on(stopped.wait_for(|stop| *stop));
         self.app.stopping.store(true, Ordering::Relaxed);
         let _ = self.stop_accepting.send(true);
-        let finished = self.background.block_on(async { tokio::time::timeout(self.shutdown_timeout / 2, self.serving).await });
+        let finished =
+            self.background.block_on(async { tokio::time::timeout(self.shutdown_timeout / 2, self.serving).await });
         if finished.is_err() {
-            tracing::warn!(connections = self.app.metrics.connections.get(), "some connections did not finish in time and are cut");
+            tracing::warn!(
+                connections = self.app.metrics.connections.get(),
+                "some connections did not finish in time and are cut"
+            );
         }
         let _ = self.end_threads.send(true);
         for thread in self.threads {
@@ -256,7 +265,10 @@ impl Server {
         let unpersisted_events = pending.map_or(0, |pending| pending.events());
         match unpersisted_events {
             0 => tracing::info!("stopped; everything acknowledged is persisted"),
-            lost => tracing::error!(events = lost, "stopped; this many acknowledged events could not be persisted in time and are lost"),
+            lost => tracing::error!(
+                events = lost,
+                "stopped; this many acknowledged events could not be persisted in time and are lost"
+            ),
         }
         self.background.shutdown_background();
         Stopped { unpersisted_events }

@@ -66,7 +66,8 @@ impl Phase {
 
     /// What the timer should do at `now`.
     pub fn watch(&self, header_timeout: Duration, idle_timeout: Duration) -> Watch {
-        let lasted = self.started.elapsed().saturating_sub(Duration::from_millis(self.since_ms.load(Ordering::Relaxed)));
+        let lasted =
+            self.started.elapsed().saturating_sub(Duration::from_millis(self.since_ms.load(Ordering::Relaxed)));
         let (allowed, verdict) = match self.now.load(Ordering::Relaxed) {
             HEAD => (header_timeout, Watch::Slow),
             IDLE => (idle_timeout, Watch::Idle),
@@ -126,7 +127,11 @@ fn parser_answer(bytes: &[u8]) -> Option<Problem> {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before && self.phase.now.load(Ordering::Relaxed) == IDLE {
@@ -193,7 +198,10 @@ mod tests {
     fn only_an_answer_that_has_no_body_of_ours_is_replaced() {
         for (bytes, expected) in [
             ("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", Some(Problem::BadRequest)),
-            ("HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n", Some(Problem::HeadersTooLarge)),
+            (
+                "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n",
+                Some(Problem::HeadersTooLarge),
+            ),
             ("HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\r\n{}", None),
             ("HTTP/1.1 202 Accepted\r\n\r\n", None),
             ("HTTP/1.1 4", None),

@@ -80,11 +80,13 @@ async fn write(store: &Store, events: &[Arc<Event>], timeout: Duration) -> Vec<A
     tracing::warn!(error = %refusal, events = events.len(), "a group was refused; its events are written one by one");
     let mut outcomes = Vec::with_capacity(events.len());
     for event in events {
-        outcomes.push(match tokio::time::timeout(timeout, store.insert(std::slice::from_ref(event), Handling::Wanted)).await {
-            Ok(Ok(inserted)) => inserted.first().copied().ok_or(Problem::Internal),
-            Ok(Err(error)) => Err(offload::problem(&error)),
-            Err(_elapsed) => Err(Problem::OutcomeUnknown),
-        });
+        outcomes.push(
+            match tokio::time::timeout(timeout, store.insert(std::slice::from_ref(event), Handling::Wanted)).await {
+                Ok(Ok(inserted)) => inserted.first().copied().ok_or(Problem::Internal),
+                Ok(Err(error)) => Err(offload::problem(&error)),
+                Err(_elapsed) => Err(Problem::OutcomeUnknown),
+            },
+        );
     }
     outcomes
 }

@@ -10,7 +10,8 @@ use server::config::Database;
 use server::event::Event;
 use server::metrics::{BuildInfo, Metrics};
 use server::store::{Handling, Inserted, KeyRow, State, Store, StoreError, StoreLimits, now_us};
-use support::{Fresh, event, fresh_postgres, fresh_sqlite, open_again};
+use sqlx::{Connection as _, PgConnection};
+use support::{Fresh, aged_event, event, fresh_postgres, fresh_sqlite, open_again};
 use uuid::Uuid;
 
 /// Makes one test for each database out of `async fn name(fresh: Fresh)`.
@@ -99,7 +100,7 @@ async fn an_inserted_event_reads_back_exactly_as_sent(fresh: Fresh) {
     let payload = r#"{"b":1, "a":123456789012345678901234567890.10, "a":"é\u0000😀", "n":[[[]]]}"#;
     let sent = event(organization, Some("dédup-1"), payload);
     let before_us = now_us();
-    insert_new(&fresh.store, &[sent.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&sent)).await;
     let stored = fresh.store.event(organization, sent.id).await.expect("read").expect("there");
     assert_eq!(stored.event, *sent);
     assert_eq!(stored.state, State::Persisted);
@@ -125,7 +126,7 @@ async fn batches_of_every_length_are_written_whole_and_in_order(fresh: Fresh) {
 async fn a_second_event_with_the_same_dedup_id_is_a_duplicate_of_the_first(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let first = event(organization, Some("x"), "1");
-    insert_new(&fresh.store, &[first.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&first)).await;
     let batch = [
         event(organization, Some("x"), "2"),
         event(organization, Some("y"), "3"),
@@ -168,18 +169,11 @@ async fn inserting_the_same_events_again_finds_them_already_there(fresh: Fresh) 
     assert_eq!(read_inbox(&fresh.store, organization, None, 100, 152).await.len(), 152);
 }
 
-/// An event like `event()` makes, but taken in `age` ago.
-fn aged(organization: Uuid, dedup_id: &str, age: Duration) -> Arc<Event> {
-    let mut event = Event::clone(&event(organization, Some(dedup_id), "1"));
-    event.created_at_us -= i64::try_from(age.as_micros()).expect("an age");
-    Arc::new(event)
-}
-
 async fn an_event_older_than_the_window_gives_its_dedup_id_up(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let window = StoreLimits::default().dedup_window;
-    let old = aged(organization, "x", window + Duration::from_secs(1));
-    insert_new(&fresh.store, &[old.clone()]).await;
+    let old = aged_event(organization, "x", window + Duration::from_secs(1));
+    insert_new(&fresh.store, std::slice::from_ref(&old)).await;
     let (new, late) = (event(organization, Some("x"), "2"), event(organization, Some("x"), "3"));
     let outcomes = fresh.store.insert(&[new.clone(), late], Handling::Done).await.expect("insert");
     assert_eq!(outcomes, [Inserted::New, Inserted::DuplicateOf(new.id)]);
@@ -195,7 +189,7 @@ async fn a_dedup_id_at_the_edge_of_the_window_is_still_taken(fresh: Fresh) {
     old.created_at_us =
         new.created_at_us - i64::try_from(StoreLimits::default().dedup_window.as_micros()).expect("a window");
     let old = Arc::new(old);
-    insert_new(&fresh.store, &[old.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&old)).await;
     let outcomes = fresh.store.insert(&[new], Handling::Done).await.expect("insert");
     assert_eq!(outcomes, [Inserted::DuplicateOf(old.id)]);
 }
@@ -317,7 +311,7 @@ async fn a_cursor_that_was_not_given_out_is_refused(fresh: Fresh) {
 async fn an_acknowledged_event_is_delivered_once_and_only_for_its_organization(fresh: Fresh) {
     let organization = Uuid::now_v7();
     let sent = event(organization, None, "1");
-    insert_new(&fresh.store, &[sent.clone()]).await;
+    insert_new(&fresh.store, std::slice::from_ref(&sent)).await;
     assert!(!fresh.store.acknowledge(Uuid::now_v7(), sent.id).await.expect("acknowledge"));
     assert!(!fresh.store.acknowledge(organization, Uuid::now_v7()).await.expect("acknowledge"));
     for _ in 0..2 {
@@ -494,4 +488,20 @@ async fn a_database_that_cannot_be_opened_is_named_with_the_cause_and_a_remedy()
         assert!(error.contains(place) && error.contains(remedy), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn transactions_are_ordered_as_numbers_and_not_as_text() {
+    let fresh = fresh_postgres(StoreLimits::default()).await;
+    let Database::Postgres(url) = &fresh.database else { panic!("not PostgreSQL") };
+    let organization = Uuid::now_v7();
+    let events = many(organization, 3);
+    let mut connection = PgConnection::connect(url).await.expect("connect");
+    for (event, tx) in events.iter().zip(["9", "10", "100"]) {
+        insert_new(&fresh.store, std::slice::from_ref(event)).await;
+        let query = sqlx::query("UPDATE events SET tx = $1::text::xid8 WHERE id = $2").bind(tx).bind(event.id);
+        query.execute(&mut connection).await.expect("update");
+    }
+    let wanted: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+    assert_eq!(read_inbox(&fresh.store, organization, None, 1, 3).await, wanted);
 }

@@ -38,7 +38,7 @@ const INSERT: &str = "WITH written AS (
 /// The columns that [`stored_event`] reads.
 macro_rules! event_columns {
     () => {
-        "tx::text, seq, id, organization_id, event_type, dedup_id, payload, status, inserted_at, persisted_at"
+        "tx::text AS tx_text, seq, id, organization_id, event_type, dedup_id, payload, status, inserted_at, persisted_at"
     };
 }
 
@@ -283,13 +283,13 @@ impl PostgresStore {
                 "SELECT ",
                 event_columns!(),
                 " FROM events WHERE organization_id = $1 AND (tx, seq) > ($2::text::xid8, $3)
-                  AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY tx, seq LIMIT $4"
+                  AND tx < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY events.tx, events.seq LIMIT $4"
             ),
             Some(_) => concat!(
                 "SELECT ",
                 event_columns!(),
                 " FROM events WHERE organization_id = $1 AND (tx, seq) > ($2::text::xid8, $3)
-                  AND tx < pg_snapshot_xmin(pg_current_snapshot()) AND status = ANY($5) ORDER BY tx, seq LIMIT $4"
+                  AND tx < pg_snapshot_xmin(pg_current_snapshot()) AND status = ANY($5) ORDER BY events.tx, events.seq LIMIT $4"
             ),
         };
         let mut query = sqlx::query(text).bind(organization_id).bind(after.tx.to_string()).bind(after.seq).bind(limit);

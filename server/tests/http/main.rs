@@ -9,6 +9,10 @@
 #[allow(dead_code, reason = "shared with the store's tests")]
 mod support;
 
+mod bad_input;
+mod life;
+mod openapi;
+mod outage;
 mod rules;
 
 use std::time::{Duration, Instant};

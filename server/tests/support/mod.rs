@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use server::config::Database;
@@ -113,4 +114,11 @@ pub fn event(organization_id: Uuid, dedup_id: Option<&str>, payload: &str) -> Ar
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         created_at_us: now_us(),
     })
+}
+
+/// Like [`event`], but taken in `age` ago.
+pub fn aged_event(organization_id: Uuid, dedup_id: &str, age: Duration) -> Arc<Event> {
+    let mut event = Event::clone(&event(organization_id, Some(dedup_id), "1"));
+    event.created_at_us -= i64::try_from(age.as_micros()).expect("an age");
+    Arc::new(event)
 }
