@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use super::*;
 use crate::{fixtures, schema};
 
+/// Name, run, HTML.
+type Page = (String, Run, String);
+
 /// Every fixture with its page, rendered once for all tests.
-fn pages() -> &'static [(String, Run, String)] {
-    static PAGES: LazyLock<Vec<(String, Run, String)>> = LazyLock::new(|| {
+fn pages() -> &'static [Page] {
+    static PAGES: LazyLock<Vec<Page>> = LazyLock::new(|| {
         let foreign = schema::read(&std::fs::read_to_string(fixtures::path("foreign.json")).unwrap()).unwrap();
         let mut judged = foreign.clone();
         crate::verdict::assess(&mut judged);
