@@ -435,6 +435,8 @@ mod tests {
     use crate::histogram::TimeHistogram;
     use crate::model::{ErrorCount, Outcomes};
 
+    type Change = fn(&mut Run, usize);
+
     fn times(of: &[(u64, u64)]) -> Times {
         let mut histogram = TimeHistogram::new();
         of.iter().for_each(|&(ns, n)| (0..n).for_each(|_| histogram.record(ns)));
@@ -442,7 +444,7 @@ mod tests {
     }
 
     /// Kinds found on a sound run after `change` to the first repetition of cache-first, and to the run.
-    fn found(change: fn(&mut Run, usize)) -> Vec<CaveatKind> {
+    fn found(change: Change) -> Vec<CaveatKind> {
         let mut run = fixtures::three_modes();
         change(&mut run, 1);
         find(&run).into_iter().map(|c| c.kind).collect()
@@ -456,7 +458,6 @@ mod tests {
     #[test]
     fn each_rule_finds_what_it_is_for() {
         use CaveatKind::*;
-        type Change = fn(&mut Run, usize);
         let cases: [(CaveatKind, Change); 20] = [
             (Interrupted, |run, _| run.interrupted = true),
             (DebugBuild, |run, _| run.tool.build_profile = "debug".to_owned()),
@@ -498,7 +499,7 @@ mod tests {
 
     #[test]
     fn what_is_no_fault_is_not_told() {
-        let cases: [(&str, fn(&mut Run, usize)); 6] = [
+        let cases: [(&str, Change); 6] = [
             ("a repeat that was rightly refused", |run, i| {
                 let load = &mut run.results[i].load;
                 (load.outcomes.rejected, load.repeats.sent, load.repeats.refused) = (500, 500, 500);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use crate::histogram::TimeHistogram;
 use crate::model::*;
@@ -345,6 +346,11 @@ fn run(
 
 /// Three modes, twice each, all well.
 pub fn three_modes() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_three_modes);
+    RUN.clone()
+}
+
+fn build_three_modes() -> Run {
     let variants = ["null", "cache-first", "db-first"].map(|mode| variant(mode, mode, "wake", None)).to_vec();
     let objectives = [
         "cache-first: response_time.p99 < 1ms",
@@ -362,6 +368,11 @@ pub fn three_modes() -> Run {
 
 /// A server that acknowledges, times out now and then, and loses a tenth.
 pub fn lying_server() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_lying_server);
+    RUN.clone()
+}
+
+fn build_lying_server() -> Run {
     let mut lying = variant("elixir:4000", "", "", None);
     (lying.url, lying.mode, lying.polling) = (Some("http://127.0.0.1:4000".to_owned()), None, None);
     let behaviour =
@@ -371,6 +382,11 @@ pub fn lying_server() -> Run {
 
 /// Nobody listens.
 pub fn dead_target() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_dead_target);
+    RUN.clone()
+}
+
+fn build_dead_target() -> Run {
     let mut dead = variant("127.0.0.1:9", "", "", None);
     (dead.url, dead.mode, dead.polling) = (Some("http://127.0.0.1:9".to_owned()), None, None);
     let mut run =
@@ -398,6 +414,11 @@ pub fn dead_target() -> Run {
 
 /// The old design against two new ones.
 pub fn before_after() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_before_after);
+    RUN.clone()
+}
+
+fn build_before_after() -> Run {
     let variants = vec![
         variant("db-first/fixed", "db-first", "fixed", Some(Role::Old)),
         variant("cache-first/adaptive", "cache-first", "adaptive", Some(Role::New)),
@@ -408,6 +429,11 @@ pub fn before_after() -> Run {
 
 /// A run small enough to keep its page in the repository.
 pub fn small() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_small);
+    RUN.clone()
+}
+
+fn build_small() -> Run {
     let variants = ["null", "cache-first"].map(|mode| variant(mode, mode, "wake", None)).to_vec();
     let few = |b: Behaviour| Behaviour { rate_per_s: 400, seconds: 3, ..b };
     run(

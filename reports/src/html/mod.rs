@@ -100,9 +100,12 @@ fn answers(run: &Run) -> Markup {
 fn how_fast(run: &Run) -> Markup {
     html! {
         @for group in summary::groups(run) {
-            div { b { (group.name) } ": p99 " (group.quantile(summary::response_time, 0.99).text)
-                ", p50 " (group.quantile(summary::response_time, 0.5).text)
-                " at " (group.cell(|r| Some(r.load.achieved_per_s), format::rate).text) }
+            div {
+                b { (group.name) } ": "
+                span.value { "p99 " (group.quantile(summary::response_time, 0.99).text) } ", "
+                span.value { "p50 " (group.quantile(summary::response_time, 0.5).text) } " "
+                span.value { "at " (group.cell(|r| Some(r.load.achieved_per_s), format::rate).text) }
+            }
         }
     }
 }

@@ -1,15 +1,24 @@
 //! Tests of the page.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::{fixtures, schema};
 
-fn pages() -> Vec<(String, Run, String)> {
-    let foreign = schema::read(&std::fs::read_to_string(fixtures::path("foreign.json")).unwrap()).unwrap();
-    let mut judged = foreign.clone();
-    crate::verdict::assess(&mut judged);
-    let runs = fixtures::all().into_iter().map(|(n, r)| (n.to_owned(), r));
-    let runs = runs.chain([("foreign".to_owned(), judged), ("foreign-as-is".to_owned(), foreign)]);
-    runs.map(|(name, run)| (name, run.clone(), render(&run))).collect()
+/// Name, run, HTML.
+type Page = (String, Run, String);
+
+/// Every fixture with its page, rendered once for all tests.
+fn pages() -> &'static [Page] {
+    static PAGES: LazyLock<Vec<Page>> = LazyLock::new(|| {
+        let foreign = schema::read(&std::fs::read_to_string(fixtures::path("foreign.json")).unwrap()).unwrap();
+        let mut judged = foreign.clone();
+        crate::verdict::assess(&mut judged);
+        let runs = fixtures::all().into_iter().map(|(n, r)| (n.to_owned(), r));
+        let runs = runs.chain([("foreign".to_owned(), judged), ("foreign-as-is".to_owned(), foreign)]);
+        runs.map(|(name, run)| (name, run.clone(), render(&run))).collect()
+    });
+    &PAGES
 }
 
 #[test]
@@ -33,7 +42,7 @@ fn every_page_asks_nothing_of_the_network_and_runs_nothing() {
 fn the_data_can_be_taken_from_the_page() {
     for (name, run, page) in pages() {
         let data = page.split("id=\"run-data\">").nth(1).unwrap().split("</script>").next().unwrap();
-        assert_eq!(schema::read(data).unwrap(), run, "{name}");
+        assert_eq!(schema::read(data).unwrap(), *run, "{name}");
     }
 }
 
@@ -77,7 +86,7 @@ fn the_verdict_comes_first_and_in_words() {
         ("small", "? Inconclusive"),
         ("foreign", "? Inconclusive"),
     ] {
-        let (_, _, page) = pages().into_iter().find(|(n, ..)| n == name).unwrap();
+        let (_, _, page) = pages().iter().find(|(n, ..)| n == name).unwrap();
         assert!(page.contains(expected), "{name} does not say {expected}");
     }
 }

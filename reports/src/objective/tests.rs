@@ -35,26 +35,14 @@ fn what_is_printed_reads_as_the_same_objective() {
     assert_eq!(parse("response_time.p50≤1.5×null").unwrap().to_string(), "response_time.p50 <= 1.5 x null");
 }
 
+fn errors(texts: &[&str]) -> String {
+    texts.iter().map(|text| parse(text).unwrap_err().to_string()).collect::<Vec<_>>().join("\n\n")
+}
+
 #[test]
-fn errors_show_the_place_and_what_is_allowed() {
-    let texts = [
-        "response_time.p9 < 1ms",
-        "response_time.p95 < 1ms",
-        "latency.p99 < 1ms",
-        "ledger.losst == 0",
-        "response_time.p99 < 1",
-        "cache-first: response_time.p99 < 5 parsecs",
-        "ledger.lost = 0",
-        "ledger.lost",
-        "< 3ms",
-        ": ledger.lost == 0",
-        "ledger.lost ==",
-        "response_time.p50 < -1ms",
-        "response_time.p50 < 1.5 x",
-        "",
-    ];
-    let shown: Vec<String> = texts.iter().map(|t| parse(t).unwrap_err().to_string()).collect();
-    insta::assert_snapshot!(shown.join("\n\n"), @r#"
+fn an_unknown_metric_or_variant_is_shown_with_what_was_probably_meant() {
+    let texts = ["response_time.p9 < 1ms", "response_time.p95 < 1ms", "latency.p99 < 1ms", "ledger.losst == 0"];
+    insta::assert_snapshot!(errors(&texts), @r#"
 no metric is called "response_time.p9"
   response_time.p9 < 1ms
   ^^^^^^^^^^^^^^^^
@@ -74,17 +62,25 @@ no metric is called "ledger.losst"
   ledger.losst == 0
   ^^^^^^^^^^^^
 did you mean ledger.lost? ledger has acknowledged, persisted, lost, duplicated, corrupted, unverified, unacknowledged, drained_after
+"#);
+    insta::assert_snapshot!(parse_for("cache-frist: ledger.lost == 0", &["null", "cache-first"]).unwrap_err(), @r#"
+no variant is called "cache-frist"
+  cache-frist: ledger.lost == 0
+  ^^^^^^^^^^^
+variants are null, cache-first; did you mean "cache-first"?
+"#);
+    insta::assert_snapshot!(parse_for("response_time.p50 < 2 x nul", &["null", "cache-first"]).unwrap_err(), @r#"
+no variant is called "nul"
+  response_time.p50 < 2 x nul
+                          ^^^
+variants are null, cache-first; did you mean "null"?
+"#);
+}
 
-"1" has no unit
-  response_time.p99 < 1
-                      ^
-a time needs one of ns, us, ms, s, min
-
-"parsecs" is not a unit of this metric
-  cache-first: response_time.p99 < 5 parsecs
-                                     ^^^^^^^
-a time needs one of ns, us, ms, s, min
-
+#[test]
+fn a_comparison_that_is_none_is_shown_with_those_there_are() {
+    let texts = ["ledger.lost = 0", "ledger.lost", "< 3ms", ": ledger.lost == 0", ""];
+    insta::assert_snapshot!(errors(&texts), @r#"
 "=" is no comparison
   ledger.lost = 0
               ^
@@ -105,6 +101,33 @@ there is no variant before the colon
   ^^^^^^^^^^^^^^
 write variant: metric < bound
 
+there is no comparison
+  
+  ^
+write one of <, <=, >, >=, ==
+"#);
+}
+
+#[test]
+fn a_bound_that_is_none_is_shown_with_the_units_that_fit() {
+    let texts = [
+        "response_time.p99 < 1",
+        "cache-first: response_time.p99 < 5 parsecs",
+        "ledger.lost ==",
+        "response_time.p50 < -1ms",
+        "response_time.p50 < 1.5 x",
+    ];
+    insta::assert_snapshot!(errors(&texts), @r#"
+"1" has no unit
+  response_time.p99 < 1
+                      ^
+a time needs one of ns, us, ms, s, min
+
+"parsecs" is not a unit of this metric
+  cache-first: response_time.p99 < 5 parsecs
+                                     ^^^^^^^
+a time needs one of ns, us, ms, s, min
+
 there is no bound
   ledger.lost ==
                 ^
@@ -119,23 +142,6 @@ there is no variant after the x
   response_time.p50 < 1.5 x
                           ^
 write as in 1.5 x null
-
-there is no comparison
-  
-  ^
-write one of <, <=, >, >=, ==
-"#);
-    insta::assert_snapshot!(parse_for("cache-frist: ledger.lost == 0", &["null", "cache-first"]).unwrap_err(), @r#"
-no variant is called "cache-frist"
-  cache-frist: ledger.lost == 0
-  ^^^^^^^^^^^
-variants are null, cache-first; did you mean "cache-first"?
-"#);
-    insta::assert_snapshot!(parse_for("response_time.p50 < 2 x nul", &["null", "cache-first"]).unwrap_err(), @r#"
-no variant is called "nul"
-  response_time.p50 < 2 x nul
-                          ^^^
-variants are null, cache-first; did you mean "null"?
 "#);
 }
 
