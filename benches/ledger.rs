@@ -12,17 +12,16 @@ const EVENTS: u64 = 1_000;
 
 fn enter(criterion: &mut Criterion) {
     let mut payloads = Payloads::new("run.1", 256, 1);
-    let acknowledged: Vec<_> = (0..EVENTS).map(|sequence| Acknowledged { sequence, id: None, done_ns: sequence }).collect();
+    let acknowledged: Vec<_> =
+        (0..EVENTS).map(|sequence| Acknowledged { sequence, id: None, done_ns: sequence }).collect();
     let stored: Vec<(String, Box<RawValue>)> = (0..EVENTS)
         .map(|sequence| {
             let payload = String::from_utf8(payloads.payload(sequence).to_vec()).expect("text");
             (payloads.dedup_id(sequence), RawValue::from_string(payload).expect("JSON"))
         })
         .collect();
-    let shown = || -> Vec<ShownEvent<'_>> {
-        let show = |(dedup_id, payload)| show(dedup_id, payload);
-        stored.iter().map(|(dedup_id, payload)| (dedup_id, payload)).map(show).collect()
-    };
+    let shown =
+        || -> Vec<ShownEvent<'_>> { stored.iter().map(|(dedup_id, payload)| show(dedup_id, payload)).collect() };
     let mut group = criterion.benchmark_group("ledger");
     group.throughput(Throughput::Elements(EVENTS));
     group.bench_function("enter_1000", |bencher| {

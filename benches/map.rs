@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Crates from the bottom floor up, with the crates of ours that each may use.
-const FLOORS: [(&str, &[&str]); 4] =
-    [("reports", &[]), ("server", &[]), ("loadgen", &["reports", "server"]), ("benches", &["reports", "server", "loadgen"])];
+const FLOORS: [(&str, &[&str]); 4] = [
+    ("reports", &[]),
+    ("server", &[]),
+    ("loadgen", &["reports", "server"]),
+    ("benches", &["reports", "server", "loadgen"]),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -47,7 +51,9 @@ fn crates_use_only_crates_below_them() {
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
         let dependencies = dependencies.split("\n[dev-dependencies]").next().unwrap_or_default();
         for (other, _) in FLOORS {
-            let uses = dependencies.lines().any(|line| line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} ")));
+            let uses = dependencies
+                .lines()
+                .any(|line| line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} ")));
             assert!(!uses || allowed.contains(&other), "{name} must not depend on {other}");
         }
     }
@@ -161,9 +167,10 @@ fn long_functions(text: &str) -> impl Iterator<Item = String> {
     let mut found = Vec::new();
     for (begin, line) in lines.iter().enumerate() {
         let name = line.trim_start();
-        let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "const fn ", "pub const fn "]
-            .iter()
-            .any(|start| name.starts_with(start));
+        let is_function =
+            ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "const fn ", "pub const fn "]
+                .iter()
+                .any(|start| name.starts_with(start));
         if is_function && line.ends_with('{') || is_function && !line.ends_with('}') {
             let end = format!("{}}}", " ".repeat(line.len() - name.len()));
             let length = lines[begin..].iter().position(|line| *line == end).map_or(1, |at| at + 1);

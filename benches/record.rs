@@ -37,7 +37,8 @@ fn record(criterion: &mut Criterion) {
             recorder.record(&sample(sequence));
         });
     });
-    let (mut samples, thread) = spawn(Recorder::new(0, u64::MAX, 1_000_000_000), std::sync::Arc::default()).expect("a thread");
+    let (mut samples, thread) =
+        spawn(Recorder::new(0, u64::MAX, 1_000_000_000), std::sync::Arc::default()).expect("a thread");
     group.bench_function("hand_over", |bencher| {
         bencher.iter(|| {
             sequence += 1;

@@ -44,7 +44,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure: load, ledger, idle; writes run.json and report.html
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = RUN_EXAMPLES, args_override_self = true)]
     Run(Box<RunArgs>),
     /// Run the reference server (the same flags as ingest-server)
     Serve(Box<serve::Settings>),
@@ -113,17 +113,27 @@ fn measure(arguments: RunArgs) -> Result<u8, Failure> {
         (Some(path), _) => Asked::from_file(path),
         (None, name) => Asked::built_in(name.as_deref().unwrap_or("default")),
     };
-    let resolved = arguments.asked.over(base.map_err(usage)?).resolve(&serve::modes(), &serve::pollings()).map_err(usage)?;
+    let resolved =
+        arguments.asked.over(base.map_err(usage)?).resolve(&serve::modes(), &serve::pollings()).map_err(usage)?;
     let run_id = new_run_id();
     let out = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
     // Before the run: a path that cannot be written must not cost two minutes.
     std::fs::create_dir_all(&out).map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", out.display())))?;
 
-    let context =
-        Context { run_id, command: std::env::args().collect(), stop: Arc::new(AtomicBool::new(false)), quiet: arguments.quiet };
+    let context = Context {
+        run_id,
+        command: std::env::args().collect(),
+        stop: Arc::new(AtomicBool::new(false)),
+        quiet: arguments.quiet,
+    };
     if !arguments.quiet {
         let seconds = run::expected_duration(&resolved.plan).as_secs();
-        eprintln!("plan '{}': {} variants × {}, about {seconds} s", resolved.plan.name, resolved.plan.variants.len(), resolved.plan.repeat);
+        eprintln!(
+            "plan '{}': {} variants × {}, about {seconds} s",
+            resolved.plan.name,
+            resolved.plan.variants.len(),
+            resolved.plan.repeat
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
@@ -145,7 +155,8 @@ fn measure(arguments: RunArgs) -> Result<u8, Failure> {
 fn write(run: &Run, out: &Path) -> Result<(), Failure> {
     for (name, text) in [("run.json", schema::write(run)), ("report.html", html::render(run))] {
         let path = out.join(name);
-        std::fs::write(&path, text).map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))?;
+        std::fs::write(&path, text)
+            .map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))?;
     }
     Ok(())
 }
@@ -155,7 +166,8 @@ fn report(arguments: &ReportArgs) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&arguments.run).map_err(|error| fail(&error))?;
     let run = schema::read(&text).map_err(|error| fail(&error))?;
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.with_file_name("report.html"));
-    std::fs::write(&out, html::render(&run)).map_err(|error| Failure(EXIT_USAGE, format!("{}: {error}", out.display())))?;
+    std::fs::write(&out, html::render(&run))
+        .map_err(|error| Failure(EXIT_USAGE, format!("{}: {error}", out.display())))?;
     println!("{}", out.display());
     Ok(())
 }

@@ -116,13 +116,14 @@ impl Connection {
     async fn send_and_read(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ExchangeError> {
         let response = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| {
-            match error.downcast::<hyper::Error>() {
+        let body =
+            Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| match error
+                .downcast::<hyper::Error>(
+            ) {
                 Ok(error) => broken(&error),
                 Err(error) if error.is::<LengthLimitError>() => ExchangeError::BodyTooLong,
                 Err(_) => ExchangeError::Closed,
-            }
-        })?;
+            })?;
         Ok(Answer { status, body: body.to_bytes() })
     }
 }
@@ -162,7 +163,11 @@ impl StampedIo {
 }
 
 impl Read for StampedIo {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
             self.stamps.read_ns.set(self.clock.now_ns());

@@ -70,7 +70,8 @@ impl<'a> Reconciliation<'a> {
         }
         let found = &mut self.found[sequence as usize];
         let same_id = found.id.is_none() || shown.id.is_none() || found.id == shown.id;
-        let same_payload = shown.payload.is_some_and(|payload| payload.get().as_bytes() == self.payloads.payload(sequence));
+        let same_payload =
+            shown.payload.is_some_and(|payload| payload.get().as_bytes() == self.payloads.payload(sequence));
         self.corrupted += u64::from(!(same_id && same_payload));
         self.unacknowledged += u64::from(!found.expected && found.copies == 0);
         if found.copies == 0 {
@@ -105,7 +106,10 @@ impl<'a> Reconciliation<'a> {
             source: "inbox".to_owned(),
             drained_after_ms: drained_after.as_millis() as u64,
             time_to_durable: if same_clock { self.time_to_durable() } else { None },
-            lost_examples: lost.take(LOST_EXAMPLES_MAX).map(|(sequence, _)| self.payloads.dedup_id(sequence as u64)).collect(),
+            lost_examples: lost
+                .take(LOST_EXAMPLES_MAX)
+                .map(|(sequence, _)| self.payloads.dedup_id(sequence as u64))
+                .collect(),
         }
     }
 
@@ -229,14 +233,27 @@ mod tests {
     fn enter(found: &mut Reconciliation<'_>, sequence: u64, change: impl FnOnce(&mut ShownEvent<'_>, &mut String)) {
         let mut payloads = payloads();
         let mut payload = String::from_utf8(payloads.payload(sequence).to_vec()).expect("text");
-        let mut shown =
-            ShownEvent { id: Some(id(sequence)), dedup_id: Some(payloads.dedup_id(sequence)), payload: None, persisted_at: None };
+        let mut shown = ShownEvent {
+            id: Some(id(sequence)),
+            dedup_id: Some(payloads.dedup_id(sequence)),
+            payload: None,
+            persisted_at: None,
+        };
         change(&mut shown, &mut payload);
         let raw: &RawValue = serde_json::from_str(&payload).expect("JSON");
-        found.enter(&ShownEvent { id: shown.id, dedup_id: shown.dedup_id, payload: Some(raw), persisted_at: shown.persisted_at });
+        found.enter(&ShownEvent {
+            id: shown.id,
+            dedup_id: shown.dedup_id,
+            payload: Some(raw),
+            persisted_at: shown.persisted_at,
+        });
     }
 
-    fn ledger(acknowledged: &[Acknowledged], enter_all: impl FnOnce(&mut Reconciliation<'_>), complete: bool) -> Ledger {
+    fn ledger(
+        acknowledged: &[Acknowledged],
+        enter_all: impl FnOnce(&mut Reconciliation<'_>),
+        complete: bool,
+    ) -> Ledger {
         let mut found = Reconciliation::new(acknowledged, &payloads(), PLANNED, Clock::start());
         enter_all(&mut found);
         found.finish(0, complete, Duration::ZERO, true)
@@ -244,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_loss_is_found_although_a_duplicate_makes_the_counts_equal() {
-        let ledger = ledger(&acknowledged(0..3), |found| [0, 1, 1].into_iter().for_each(|n| enter(found, n, |_, _| {})), true);
+        let ledger =
+            ledger(&acknowledged(0..3), |found| [0, 1, 1].into_iter().for_each(|n| enter(found, n, |_, _| {})), true);
         assert_eq!((ledger.acknowledged, ledger.persisted, ledger.lost, ledger.duplicated), (3, 2, 1, 1));
         assert_eq!(ledger.lost_examples, [payloads().dedup_id(2)]);
     }
@@ -304,7 +322,10 @@ mod tests {
         let times = ledger.time_to_durable.expect("times").times;
         assert_eq!((times.count, times.min_ns), (2, 0));
         assert!(times.max_ns.abs_diff(3_000_000) < 3_000, "{}", times.max_ns);
-        assert!(found.finish(0, true, Duration::ZERO, false).time_to_durable.is_none(), "another machine's clock tells nothing");
+        assert!(
+            found.finish(0, true, Duration::ZERO, false).time_to_durable.is_none(),
+            "another machine's clock tells nothing"
+        );
     }
 
     proptest! {

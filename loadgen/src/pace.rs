@@ -66,7 +66,10 @@ mod imp {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             // SAFETY: the AsyncFd owns the descriptor, which is open and which nothing else closes while it is registered.
-            #[allow(unsafe_code, reason = "tokio has no safe way to register a descriptor; see its documentation of AsyncFd")]
+            #[allow(
+                unsafe_code,
+                reason = "tokio has no safe way to register a descriptor; see its documentation of AsyncFd"
+            )]
             let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
             Ok(Self(timer))
         }
@@ -74,7 +77,10 @@ mod imp {
         pub async fn sleep(&self, sleep_ns: u64) -> io::Result<()> {
             let once = Itimerspec {
                 it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-                it_value: Timespec { tv_sec: (sleep_ns / 1_000_000_000) as i64, tv_nsec: (sleep_ns % 1_000_000_000) as i64 },
+                it_value: Timespec {
+                    tv_sec: (sleep_ns / 1_000_000_000) as i64,
+                    tv_nsec: (sleep_ns % 1_000_000_000) as i64,
+                },
             };
             timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
             loop {

@@ -159,7 +159,9 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed: Result<jiff::SignedDuration, _> = text.parse();
         let span = parsed.ok().and_then(|span| Duration::try_from(span).ok());
-        span.map(Self).ok_or_else(|| format!("'{text}' is not a length of time: write a number with a unit, such as 500ms, 10s or 2m"))
+        span.map(Self).ok_or_else(|| {
+            format!("'{text}' is not a length of time: write a number with a unit, such as 500ms, 10s or 2m")
+        })
     }
 }
 
@@ -226,7 +228,8 @@ pub const BUILT_IN: [(&str, &str); 2] =
 impl Asked {
     /// Reads a plan file.
     pub fn from_file(path: &Path) -> Result<Self, PlanError> {
-        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Unreadable { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| PlanError::Unreadable { path: path.to_owned(), source })?;
         let mut asked = Self::from_toml(&text, path)?;
         asked.name = asked.name.or_else(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         Ok(asked)
@@ -234,7 +237,8 @@ impl Asked {
 
     /// One of [`BUILT_IN`].
     pub fn built_in(name: &str) -> Result<Self, PlanError> {
-        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| PlanError::UnknownPlan(name.to_owned()))?;
+        let (_, text) =
+            BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| PlanError::UnknownPlan(name.to_owned()))?;
         Self::from_toml(text, Path::new(name))
     }
 
@@ -299,9 +303,27 @@ impl Asked {
             drain_timeout_ms: milliseconds("--drain-timeout", self.drain_timeout, 30_000, 0)?,
             request_timeout_ms: milliseconds("--request-timeout", self.request_timeout, 5_000, 1)?,
             connections: within("--connections", self.connections.unwrap_or(64), 1, CONNECTIONS_MAX, "connections")?,
-            payload_bytes: within("--payload-bytes", self.payload_bytes.unwrap_or(256), PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX, "bytes")?,
-            duplicates_share: within("--duplicates-share", self.duplicates_share.unwrap_or(0.0), 0.0, 0.9, "of all events")?,
-            organizations: within("--organizations", self.organizations.unwrap_or(1), 1, ORGANIZATIONS_MAX, "organisations")?,
+            payload_bytes: within(
+                "--payload-bytes",
+                self.payload_bytes.unwrap_or(256),
+                PAYLOAD_BYTES_MIN,
+                PAYLOAD_BYTES_MAX,
+                "bytes",
+            )?,
+            duplicates_share: within(
+                "--duplicates-share",
+                self.duplicates_share.unwrap_or(0.0),
+                0.0,
+                0.9,
+                "of all events",
+            )?,
+            organizations: within(
+                "--organizations",
+                self.organizations.unwrap_or(1),
+                1,
+                ORGANIZATIONS_MAX,
+                "organisations",
+            )?,
             seed: self.seed.unwrap_or(1),
             repeat: within("--repeat", self.repeat.unwrap_or(1), 1, REPEAT_MAX, "repetitions")?,
             objectives: self.slo,
@@ -327,7 +349,10 @@ impl Asked {
         if !self.target.is_empty() {
             return self.running_targets();
         }
-        let explicit = self.variants.iter().map(|asked| (asked.mode.clone(), asked.polling.clone(), asked.name.clone(), asked.role));
+        let explicit = self
+            .variants
+            .iter()
+            .map(|asked| (asked.mode.clone(), asked.polling.clone(), asked.name.clone(), asked.role));
         let asked: Vec<_> = if self.variants.is_empty() { self.product() } else { explicit.collect() };
         for (mode, polling, ..) in &asked {
             known("--mode", mode, modes)?;
@@ -345,7 +370,8 @@ impl Asked {
     }
 
     fn running_targets(&self) -> Result<Vec<Variant>, PlanError> {
-        let owned_by_server = [("--mode", &self.mode), ("--polling", &self.polling)].into_iter().find(|(_, list)| !list.is_empty());
+        let owned_by_server =
+            [("--mode", &self.mode), ("--polling", &self.polling)].into_iter().find(|(_, list)| !list.is_empty());
         if let Some((key, list)) = owned_by_server {
             return Err(PlanError::Value {
                 key,
@@ -384,10 +410,21 @@ fn known(key: &'static str, value: &str, all: &[String]) -> Result<(), PlanError
         return Ok(());
     }
     let problem = format!("is unknown; allowed: {}", all.join(", "));
-    Err(PlanError::Value { key, value: value.to_owned(), problem, remedy: "choose one or more of these, separated by commas" })
+    Err(PlanError::Value {
+        key,
+        value: value.to_owned(),
+        problem,
+        remedy: "choose one or more of these, separated by commas",
+    })
 }
 
-fn within<T: PartialOrd + fmt::Display>(key: &'static str, value: T, min: T, max: T, unit: &str) -> Result<T, PlanError> {
+fn within<T: PartialOrd + fmt::Display>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+    unit: &str,
+) -> Result<T, PlanError> {
     if value >= min && value <= max {
         return Ok(value);
     }
@@ -451,7 +488,10 @@ mod tests {
             names(flags(&["--mode", "null,cache-first", "--polling", "adaptive,wake"])),
             ["null", "cache-first/adaptive", "cache-first/wake"]
         );
-        assert_eq!(names(flags(&["--mode", "db-first"]).over(Asked::built_in("before-after").expect("a plan"))), ["db-first"]);
+        assert_eq!(
+            names(flags(&["--mode", "db-first"]).over(Asked::built_in("before-after").expect("a plan"))),
+            ["db-first"]
+        );
     }
 
     #[test]
@@ -465,8 +505,14 @@ mod tests {
     #[test]
     fn what_cannot_be_followed_is_refused_with_key_value_range_and_remedy() {
         for (arguments, expected) in [
-            (vec!["--rate", "0"], "--rate = 0: is out of range; allowed: 0.1 to 200000 events/s; choose a value in that range"),
-            (vec!["--rate", "NaN"], "--rate = NaN: is out of range; allowed: 0.1 to 200000 events/s; choose a value in that range"),
+            (
+                vec!["--rate", "0"],
+                "--rate = 0: is out of range; allowed: 0.1 to 200000 events/s; choose a value in that range",
+            ),
+            (
+                vec!["--rate", "NaN"],
+                "--rate = NaN: is out of range; allowed: 0.1 to 200000 events/s; choose a value in that range",
+            ),
             (
                 vec!["--connections", "0"],
                 "--connections = 0: is out of range; allowed: 1 to 10000 connections; choose a value in that range",

@@ -117,7 +117,8 @@ impl State {
             let (then, accepted) = std::mem::replace(&mut self.accepted_before, (now, outcomes.accepted));
             let rate_per_s = outcomes.accepted.saturating_sub(accepted) as f64 / (now - then).as_secs_f64().max(1e-3);
             let errors = outcomes.total() - outcomes.accepted;
-            let (p50, p99) = (format::time_ns(numbers.response_time_ns_p50), format::time_ns(numbers.response_time_ns_p99));
+            let (p50, p99) =
+                (format::time_ns(numbers.response_time_ns_p50), format::time_ns(numbers.response_time_ns_p99));
             line += &format!(" · {rate_per_s:.0}/s · p50 {p50} p99 {p99} · {errors} errors");
         }
         line + &format!(" · about {left} s left")

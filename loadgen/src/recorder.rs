@@ -44,13 +44,27 @@ pub struct Sample {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SampleOutcome {
     /// 2xx, with the id the answer gave when that is a UUID.
-    Accepted { status: u16, id: Option<Uuid> },
+    Accepted {
+        /// HTTP status.
+        status: u16,
+        /// See the variant.
+        id: Option<Uuid>,
+    },
     /// 4xx.
-    Rejected { status: u16 },
+    Rejected {
+        /// HTTP status.
+        status: u16,
+    },
     /// Another status.
-    FailedStatus { status: u16 },
+    FailedStatus {
+        /// HTTP status.
+        status: u16,
+    },
     /// No whole answer, for this reason.
-    Failed { error: &'static str },
+    Failed {
+        /// Why, for people.
+        error: &'static str,
+    },
     /// No whole answer in time.
     TimedOut,
     /// Never left.
@@ -371,7 +385,9 @@ impl Drop for Samples {
 /// Starts the recording thread. It ends, with the recording, when the [`Samples`] are dropped; `snapshot` is kept up to date.
 pub fn spawn(recorder: Recorder, snapshot: Arc<Mutex<Snapshot>>) -> std::io::Result<(Samples, JoinHandle<Recording>)> {
     let (channel, receiver) = channel();
-    let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || record_all(recorder, &receiver, &snapshot))?;
+    let thread = std::thread::Builder::new()
+        .name("recorder".into())
+        .spawn(move || record_all(recorder, &receiver, &snapshot))?;
     Ok((Samples { buffer: Vec::with_capacity(BUFFER_SAMPLES), handed_over_ns: 0, channel }, thread))
 }
 
@@ -491,7 +507,8 @@ mod tests {
     #[test]
     fn a_second_without_any_event_is_there_and_empty() {
         let recording = record(&[sample(0, accepted()), sample(2_500, accepted())]);
-        let planned: Vec<_> = recording.intervals.iter().map(|interval| (interval.offset_ms, interval.planned)).collect();
+        let planned: Vec<_> =
+            recording.intervals.iter().map(|interval| (interval.offset_ms, interval.planned)).collect();
         assert_eq!(planned, [(0, 1), (1_000, 0), (2_000, 1)]);
     }
 

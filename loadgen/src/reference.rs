@@ -116,7 +116,9 @@ impl Reference {
         match ended {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
             Ok(status) => Err(ReferenceError::NotStopped(format!("{}{}", status?, log_end(self.folder.path())))),
-            Err(_) => Err(ReferenceError::NotStopped(format!("still running {} s after SIGTERM", STOP_PATIENCE.as_secs()))),
+            Err(_) => {
+                Err(ReferenceError::NotStopped(format!("still running {} s after SIGTERM", STOP_PATIENCE.as_secs())))
+            }
         }
     }
 }

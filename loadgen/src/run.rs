@@ -199,7 +199,8 @@ impl Measurement<'_> {
             if result.ledger.is_some() && !self.context.stop.load(Ordering::Relaxed) {
                 self.progress.phase(&self.variant.name, "first event", None);
                 let body = payloads.body(loaded.planned);
-                watched.first_event = idle::first_event(&running.target, &destination, &running.keys[0], body, clock).await;
+                watched.first_event =
+                    idle::first_event(&running.target, &destination, &running.keys[0], body, clock).await;
             }
             result.idle = Some(watched);
         }
@@ -249,7 +250,8 @@ impl Measurement<'_> {
         if let Some(database) = running.reference.as_mut().and_then(|reference| reference.database.as_mut()) {
             result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
             if let Err(reason) = &database.statements {
-                let sentence = format!("pg_stat_statements does not count here ({reason}); the server's own count is used");
+                let sentence =
+                    format!("pg_stat_statements does not count here ({reason}); the server's own count is used");
                 self.progress.say(&sentence);
             }
         }

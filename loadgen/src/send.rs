@@ -104,7 +104,7 @@ impl Load {
         let log = Rc::new(Log::new(begin(begin_ns)?));
         let usage = ThreadUsage::own();
 
-        while let Some(due) = self.schedule.next() {
+        for due in self.schedule.by_ref() {
             if let Due::At(offset_ns) = due {
                 pacer.until(begin_ns + offset_ns).await?;
             }
@@ -121,7 +121,14 @@ impl Load {
             let event = events.next(&log);
             match connection {
                 Some(connection) => {
-                    spawn_local(carry(Rc::clone(&pool), connection, event, intended_ns, self.request_timeout, Rc::clone(&log)));
+                    spawn_local(carry(
+                        Rc::clone(&pool),
+                        connection,
+                        event,
+                        intended_ns,
+                        self.request_timeout,
+                        Rc::clone(&log),
+                    ));
                 }
                 None => log.push(event.not_sent(intended_ns, self.clock.now_ns())),
             }
@@ -134,7 +141,14 @@ impl Load {
 }
 
 /// Carries one event over one connection, and puts what came of it into the log.
-async fn carry(pool: Rc<Pool>, mut connection: Connection, event: Event, intended_ns: u64, patience: Duration, log: Rc<Log>) {
+async fn carry(
+    pool: Rc<Pool>,
+    mut connection: Connection,
+    event: Event,
+    intended_ns: u64,
+    patience: Duration,
+    log: Rc<Log>,
+) {
     let sendable_ns = connection.free_since_ns.max(intended_ns);
     let Event { sequence, repeat, request } = event;
     let exchange = connection.exchange(request, pool.clock(), patience).await;
@@ -237,9 +251,13 @@ impl Log {
         let answer = match answer {
             Ok(answer) => answer,
             Err(ExchangeError::TimedOut) => return SampleOutcome::TimedOut,
-            Err(ExchangeError::Closed) => return SampleOutcome::Failed { error: "connection closed before the whole answer" },
+            Err(ExchangeError::Closed) => {
+                return SampleOutcome::Failed { error: "connection closed before the whole answer" };
+            }
             Err(ExchangeError::NotHttp) => return SampleOutcome::Failed { error: "answer is not HTTP/1.1" },
-            Err(ExchangeError::BodyTooLong) => return SampleOutcome::Failed { error: "answer's body is longer than 64 KiB" },
+            Err(ExchangeError::BodyTooLong) => {
+                return SampleOutcome::Failed { error: "answer's body is longer than 64 KiB" };
+            }
         };
         let status = answer.status.as_u16();
         match status {

@@ -118,7 +118,8 @@ impl Target {
 
     /// Where the load goes, with one key per organisation.
     pub fn destination(&self, keys: &[String]) -> Result<Destination, TargetError> {
-        let bad_key = |_| TargetError::Unexpected { call: "the API key".to_owned(), reason: "it is no header value".to_owned() };
+        let bad_key =
+            |_| TargetError::Unexpected { call: "the API key".to_owned(), reason: "it is no header value".to_owned() };
         let host = &self.base[Position::BeforeHost..Position::AfterPort];
         let authorizations = keys.iter().map(|key| {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(bad_key)?;
@@ -174,7 +175,8 @@ impl Target {
     /// When the target says that event `id` was persisted; `None`: not yet.
     pub async fn persisted_at(&self, key: &str, id: Uuid) -> Result<Option<jiff::Timestamp>, TargetError> {
         let call = "GET /api/events/{id}";
-        let response = self.call(call, self.client.get(self.at(&["api", "events", &id.to_string()])).bearer_auth(key)).await?;
+        let response =
+            self.call(call, self.client.get(self.at(&["api", "events", &id.to_string()])).bearer_auth(key)).await?;
         let answer = whole(call, successful(call, response, "it should show an event it acknowledged")?).await?;
         Ok(parse::<ShownEvent<'_>>(call, &answer)?.persisted_at)
     }
@@ -188,7 +190,10 @@ impl Target {
     }
 
     async fn call(&self, call: &str, request: RequestBuilder) -> Result<Response, TargetError> {
-        request.send().await.map_err(|error| TargetError::Unreachable { call: call.to_owned(), reason: innermost(&error) })
+        request
+            .send()
+            .await
+            .map_err(|error| TargetError::Unreachable { call: call.to_owned(), reason: innermost(&error) })
     }
 }
 
@@ -198,11 +203,15 @@ fn successful(call: &str, response: Response, remedy: &'static str) -> Result<Re
 }
 
 async fn whole(call: &str, response: Response) -> Result<bytes::Bytes, TargetError> {
-    response.bytes().await.map_err(|error| TargetError::Unreachable { call: call.to_owned(), reason: innermost(&error) })
+    response
+        .bytes()
+        .await
+        .map_err(|error| TargetError::Unreachable { call: call.to_owned(), reason: innermost(&error) })
 }
 
 fn parse<'a, T: Deserialize<'a>>(call: &str, body: &'a [u8]) -> Result<T, TargetError> {
-    serde_json::from_slice(body).map_err(|error| TargetError::Unexpected { call: call.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(body)
+        .map_err(|error| TargetError::Unexpected { call: call.to_owned(), reason: error.to_string() })
 }
 
 /// The cause that says most: reqwest's own message is "error sending request".

@@ -175,7 +175,7 @@ const RULES: &[Rule] = &[
     Rule {
         kind: CaveatKind::Timeouts,
         invalidates: false,
-        remedy: "read the quantiles marked ≥ as lower bounds; a longer --timeout shows how long they really take",
+        remedy: "read the quantiles marked ≥ as lower bounds; a longer --request-timeout shows how long they really take",
         check: timeouts,
     },
     Rule {

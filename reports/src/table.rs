@@ -217,7 +217,7 @@ caveats
   rate not reached  elixir:4000: 969/s accepted of 982/s offered, 98.7 %
       → read every time beside the rate it was measured at, or offer less
   timeouts  elixir:4000: 143 of 10 804 planned events had no whole answer within 2 s
-      → read the quantiles marked ≥ as lower bounds; a longer --timeout shows how long they really take
+      → read the quantiles marked ≥ as lower bounds; a longer --request-timeout shows how long they really take
   persisted without acknowledgement  elixir:4000: 47 events persisted whose acknowledgement was never read
       → none needed: a sender repeats such an event, and its dedup_id must make the repeat harmless
   single repetition  each variant was measured once, so nothing tells how far the numbers move by themselves

@@ -82,7 +82,12 @@ async fn look_on(target: &Target, end: Instant, stop: &Arc<AtomicBool>) -> Vec<(
     looks
 }
 
-fn summarize(looks: &[(Duration, Look)], statements: Option<Vec<StatementCount>>, seconds: f64, quiet_before: Duration) -> Idle {
+fn summarize(
+    looks: &[(Duration, Look)],
+    statements: Option<Vec<StatementCount>>,
+    seconds: f64,
+    quiet_before: Duration,
+) -> Idle {
     let first = looks.first().map(|(_, look)| *look).unwrap_or_default();
     let last = looks.last().map(|(_, look)| *look).unwrap_or_default();
     let grown = |then: Option<f64>, now: Option<f64>| Some((now? - then?).max(0.0) as u64);
@@ -94,7 +99,8 @@ fn summarize(looks: &[(Duration, Look)], statements: Option<Vec<StatementCount>>
             None => (None, "none"),
         },
     };
-    let per_poll = sql_statements.zip(polls).filter(|&(_, polls)| polls > 0).map(|(sql, polls)| sql as f64 / polls as f64);
+    let per_poll =
+        sql_statements.zip(polls).filter(|&(_, polls)| polls > 0).map(|(sql, polls)| sql as f64 / polls as f64);
     let deep_idle_at = looks.iter().find(|(_, look)| look.deep_idle).map(|(at, _)| *at);
     Idle {
         seconds,

@@ -32,7 +32,8 @@ fn line(path: &str) -> Option<String> {
 
 fn value(path: &str, key: &str, separator: char) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
-    let (_, value) = text.lines().filter_map(|line| line.split_once(separator)).find(|(found, _)| found.trim() == key)?;
+    let (_, value) =
+        text.lines().filter_map(|line| line.split_once(separator)).find(|(found, _)| found.trim() == key)?;
     Some(value.trim().trim_matches('"').to_owned())
 }
 
@@ -49,7 +50,8 @@ fn memory_bytes() -> Option<u64> {
 fn virtualization() -> Option<String> {
     let flags = value("/proc/cpuinfo", "flags", ':')?;
     let virtual_machine = flags.split_whitespace().any(|flag| flag == "hypervisor");
-    virtual_machine.then(|| line("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|| "hypervisor of unknown kind".to_owned()))
+    virtual_machine
+        .then(|| line("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|| "hypervisor of unknown kind".to_owned()))
 }
 
 /// Type of the filesystem that holds `path`: the longest mount point that is a prefix of it.

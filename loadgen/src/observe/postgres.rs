@@ -106,7 +106,8 @@ fn with_database(url: &str, name: &str) -> String {
 impl StatementCounts {
     /// Statements run since `earlier`, most frequent first.
     pub fn since(&self, earlier: &Self) -> Vec<StatementCount> {
-        let before = |id: i64| earlier.0.iter().filter(|(other, ..)| *other == id).map(|(.., calls)| calls).sum::<u64>();
+        let before =
+            |id: i64| earlier.0.iter().filter(|(other, ..)| *other == id).map(|(.., calls)| calls).sum::<u64>();
         let counts = self.0.iter().map(|(id, statement, calls)| StatementCount {
             statement: statement.split_whitespace().collect::<Vec<_>>().join(" "),
             calls: calls.saturating_sub(before(*id)),
@@ -135,7 +136,8 @@ mod tests {
     #[test]
     fn statements_are_counted_from_the_begin_of_the_window() {
         let before = StatementCounts(vec![(1, "SELECT 1".into(), 5), (2, "COMMIT".into(), 2)]);
-        let after = StatementCounts(vec![(1, "SELECT 1".into(), 5), (2, "COMMIT".into(), 4), (3, "INSERT\n  x".into(), 9)]);
+        let after =
+            StatementCounts(vec![(1, "SELECT 1".into(), 5), (2, "COMMIT".into(), 4), (3, "INSERT\n  x".into(), 9)]);
         let counted: Vec<_> = after.since(&before).into_iter().map(|count| (count.statement, count.calls)).collect();
         assert_eq!(counted, [("INSERT x".to_owned(), 9), ("COMMIT".to_owned(), 2)]);
     }

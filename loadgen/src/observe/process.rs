@@ -14,7 +14,10 @@ pub struct ProcessUsage {
 impl ProcessUsage {
     /// Of process `pid`.
     pub fn of(pid: u32) -> Self {
-        Self { cpu_s: cpu_s(&format!("/proc/{pid}/stat")), rss_peak_bytes: rss_peak_bytes(&format!("/proc/{pid}/status")) }
+        Self {
+            cpu_s: cpu_s(&format!("/proc/{pid}/stat")),
+            rss_peak_bytes: rss_peak_bytes(&format!("/proc/{pid}/status")),
+        }
     }
 
     /// Of this process.

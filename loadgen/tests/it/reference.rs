@@ -1,12 +1,10 @@
 //! `loadgen run` against the real reference server, on SQLite and on PostgreSQL, from start to report.
 
-mod support;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{Done, run};
 use reports::model::{Outcome, Role, Run, TargetResult};
-use support::{Done, run};
 
 /// The databases to run on. PostgreSQL is a private instance that `scripts/test` starts.
 fn databases() -> [String; 2] {
@@ -30,7 +28,8 @@ fn every_mode_is_measured_and_nothing_is_lost_on_either_database() {
     for database in databases() {
         let done = run(&["--database", &database, "--repeat", "2"]);
         let names: Vec<_> = done.run.results.iter().map(|result| (result.target.as_str(), result.repetition)).collect();
-        let rotated = [("null", 1), ("cache-first", 1), ("db-first", 1), ("cache-first", 2), ("db-first", 2), ("null", 2)];
+        let rotated =
+            [("null", 1), ("cache-first", 1), ("db-first", 1), ("cache-first", 2), ("db-first", 2), ("null", 2)];
         assert_eq!(names, rotated, "{}", done.text);
         for result in &done.run.results {
             assert_eq!(result.failure, None, "{}", done.text);
@@ -49,10 +48,23 @@ fn every_mode_is_measured_and_nothing_is_lost_on_either_database() {
 #[test]
 fn repeats_are_refused_and_load_spreads_over_organisations() {
     for database in databases() {
-        let done = run(&["--database", &database, "--mode", "cache-first,db-first", "--duplicates-share", "0.2", "--organizations", "3"]);
+        let done = run(&[
+            "--database",
+            &database,
+            "--mode",
+            "cache-first,db-first",
+            "--duplicates-share",
+            "0.2",
+            "--organizations",
+            "3",
+        ]);
         for result in &done.run.results {
             let repeats = result.load.repeats;
-            assert!(repeats.sent > 10 && repeats.refused == repeats.sent && repeats.accepted == 0, "{repeats:?}\n{}", done.text);
+            assert!(
+                repeats.sent > 10 && repeats.refused == repeats.sent && repeats.accepted == 0,
+                "{repeats:?}\n{}",
+                done.text
+            );
             assert_eq!(result.load.outcomes.rejected, repeats.refused);
             assert!(result.load.errors.is_empty(), "{:?}", result.load.errors);
             assert_kept_everything(&done, result);
@@ -110,7 +122,7 @@ fn the_result_can_be_printed_and_validates_against_the_committed_schema() {
     let done = run(&["--mode", "cache-first", "--json"]);
     let json = done.text.split("\n/").next().expect("the result comes before the paths");
     let value: serde_json::Value = serde_json::from_str(json.trim()).expect("JSON on stdout");
-    let schema = include_str!("../../reports/schema/run.v1.json");
+    let schema = include_str!("../../../reports/schema/run.v1.json");
     let schema: serde_json::Value = serde_json::from_str(schema).expect("a schema");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
     let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
@@ -159,7 +171,8 @@ fn an_interrupted_run_writes_what_there_is_and_is_never_a_pass() {
     std::thread::sleep(Duration::from_secs(2));
     signal(child.id(), rustix::process::Signal::INT);
     let status = child.wait().expect("an end");
-    let run: Run = reports::schema::read(&std::fs::read_to_string(out.path().join("run.json")).expect("a result")).expect("a result");
+    let run: Run = reports::schema::read(&std::fs::read_to_string(out.path().join("run.json")).expect("a result"))
+        .expect("a result");
     assert_eq!(status.code(), Some(5));
     assert!(run.interrupted);
     assert!(run.results[0].load.outcomes.accepted > 0);

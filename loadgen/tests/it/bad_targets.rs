@@ -1,13 +1,11 @@
 //! Whatever the target does, `loadgen run` ends with the right exit code, a sentence that says what happened, and a report.
 
-mod support;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{Done, Next, acknowledge, answer, run, target};
 use reports::model::CaveatKind;
-use support::{Next, acknowledge, answer, run, target};
 
 const INVALID: i32 = 5;
 const INCONCLUSIVE: i32 = 4;
@@ -20,6 +18,18 @@ fn assert_says(text: &str, parts: &[&str]) {
     }
 }
 
+/// A machine on which other tests run at the same time may make the generator late, and then it says so instead.
+#[track_caller]
+fn assert_ends_with(done: &Done, code: i32) {
+    let excused = done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::GeneratorSaturated);
+    assert!(
+        done.code == code || (excused && done.code == INVALID),
+        "ended with {}, not {code}:\n{}",
+        done.code,
+        done.text
+    );
+}
+
 fn free_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("an address"))
@@ -28,7 +38,7 @@ fn free_port() -> String {
 #[test]
 fn a_dead_port_is_invalid_and_said_to_be_dead() {
     let done = run(&["--target", &free_port()]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     assert_says(&done.text, &["onnection refused"]);
     assert!(done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::DeadTarget));
 }
@@ -36,7 +46,7 @@ fn a_dead_port_is_invalid_and_said_to_be_dead() {
 #[test]
 fn a_dead_port_is_dead_even_when_the_key_is_known() {
     let done = run(&["--target", &free_port(), "--api-key", "k"]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     assert_says(&done.text, &["cannot open 8 connections", "onnection refused"]);
 }
 
@@ -44,7 +54,7 @@ fn a_dead_port_is_dead_even_when_the_key_is_known() {
 fn a_server_that_gives_no_key_is_invalid_and_the_remedy_is_named() {
     let address = target(|_, stream| answer(stream, 500, "{}"));
     let done = run(&["--target", &format!("http://{address}")]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     assert_says(&done.text, &["POST /api/keys/generate was answered 500", "--api-key"]);
 }
 
@@ -52,7 +62,7 @@ fn a_server_that_gives_no_key_is_invalid_and_the_remedy_is_named() {
 fn a_server_that_answers_500_accepted_nothing() {
     let address = target(|_, stream| answer(stream, 500, "{}"));
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     let load = &done.run.results[0].load;
     assert_eq!(load.outcomes.failed, load.planned);
     assert_eq!(load.errors[0].kind, "HTTP 500");
@@ -69,7 +79,7 @@ fn a_server_that_keeps_nothing_loses_every_event() {
         () => answer(stream, 200, r#"{"events":[],"next_cursor":null}"#),
     });
     let done = run(&["--target", &format!("http://{address}")]);
-    assert_eq!(done.code, MISSED, "{}", done.text);
+    assert_ends_with(&done, MISSED);
     let ledger = done.run.results[0].ledger.as_ref().expect("a ledger");
     assert!(ledger.lost > 0 && ledger.lost == ledger.acknowledged, "{ledger:?}");
     assert!(!ledger.lost_examples.is_empty());
@@ -85,13 +95,13 @@ fn a_server_that_cannot_show_what_it_keeps_is_inconclusive_not_guilty() {
     });
     let arguments = ["--target", &format!("http://{address}"), "--api-key", "k"];
     let done = run(&arguments);
-    assert_eq!(done.code, INCONCLUSIVE, "{}", done.text);
+    assert_ends_with(&done, INCONCLUSIVE);
     let ledger = done.run.results[0].ledger.as_ref().expect("a ledger");
     assert_eq!((ledger.lost, ledger.unverified), (0, ledger.acknowledged));
     assert_says(&done.text, &["--no-ledger"]);
 
     let done = run(&[&arguments[..], &["--no-ledger"]].concat());
-    assert_eq!(done.code, 0, "{}", done.text);
+    assert_ends_with(&done, 0);
     assert!(done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::LedgerLeftOut));
 }
 
@@ -102,19 +112,19 @@ fn a_server_that_never_answers_times_out_and_nothing_is_left_out() {
         Next::Close
     });
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     let load = &done.run.results[0].load;
     assert!(load.outcomes.timed_out > 0 && load.outcomes.not_sent > 0, "{:?}", load.outcomes);
     assert_eq!(load.outcomes.total(), load.planned);
     assert_eq!(load.response_time.censored, load.planned, "every time is a lower bound");
-    assert_says(&done.text, &["timed out"]);
+    assert_says(&done.text, &["no whole answer within 500 ms"]);
 }
 
 #[test]
 fn a_server_that_closes_connections_without_an_answer_fails_every_request() {
     let address = target(|_, _| Next::Close);
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     let load = &done.run.results[0].load;
     assert!(load.outcomes.failed > 0 && load.outcomes.accepted == 0, "{:?}", load.outcomes);
     assert!(load.reconnects > 0);
@@ -149,7 +159,7 @@ fn an_endless_body_is_an_error_and_fills_no_memory() {
         Next::Close
     });
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     assert_says(&done.text, &["longer than 64 KiB"]);
 }
 
@@ -161,6 +171,6 @@ fn an_answer_that_is_not_http_is_said_to_be_none() {
         Next::Close
     });
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
-    assert_eq!(done.code, INVALID, "{}", done.text);
+    assert_ends_with(&done, INVALID);
     assert_says(&done.text, &["not HTTP/1.1"]);
 }

@@ -1,6 +1,6 @@
 //! Targets that misbehave in ways the reference server cannot be made to, on ports of their own; and the program under test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -25,8 +25,6 @@ pub enum Next {
 pub struct Request {
     /// `POST /api/events`.
     pub line: String,
-    /// As sent.
-    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -81,12 +79,13 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     let length = lines.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { line: lines.first()?.clone(), body })
+    Some(Request { line: lines.first()?.clone() })
 }
 
 /// Answers with a status and a JSON body.
 pub fn answer(stream: &mut TcpStream, status: u16, body: &str) -> Next {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     match stream.write_all(format!("{head}{body}").as_bytes()) {
         Ok(()) => Next::Keep,
         Err(_) => Next::Close,
@@ -127,7 +126,8 @@ pub fn run(arguments: &[&str]) -> Done {
 
 fn done(output: &Output, out: &Path) -> Done {
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let json = std::fs::read_to_string(out.join("run.json")).unwrap_or_else(|error| panic!("no run.json: {error}\n{text}"));
+    let json =
+        std::fs::read_to_string(out.join("run.json")).unwrap_or_else(|error| panic!("no run.json: {error}\n{text}"));
     let html = std::fs::read_to_string(out.join("report.html")).expect("a report");
     assert!(html.contains("<!DOCTYPE html>"), "the report is a page");
     let run = reports::schema::read(&json).expect("a valid result");

@@ -1,0 +1,5 @@
+//! The program as a whole, from its command line to its files: one binary, so that what the tests share is compiled once.
+
+mod bad_targets;
+mod reference;
+mod support;
