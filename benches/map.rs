@@ -171,7 +171,7 @@ fn long_functions(text: &str) -> impl Iterator<Item = String> {
             ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "const fn ", "pub const fn "]
                 .iter()
                 .any(|start| name.starts_with(start));
-        if is_function && line.ends_with('{') || is_function && !line.ends_with('}') {
+        if is_function && !line.ends_with(['}', ';']) {
             let end = format!("{}}}", " ".repeat(line.len() - name.len()));
             let length = lines[begin..].iter().position(|line| *line == end).map_or(1, |at| at + 1);
             if length > FUNCTION_LINES_MAX {

@@ -1,6 +1,6 @@
 //! The hot path: auth → rate limit → parse and check → dedup → pending or store → 202 (rules I1–I7).
 //!
-//! [`post_event`] and [`accept`] are all of it. An answer says yes only after the event is where `durability` says it is.
+//! [`post_event`] and `accept` are all of it. An answer says yes only after the event is where `durability` says it is.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
