@@ -1,6 +1,6 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
-//! Data: [`model`], [`schema`], [`histogram`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing: [`format`] (numbers
+//! Data: [`model`], [`schema`], [`histogram`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers
 //! as text), [`summary`] and [`compare`] (rows of them), [`table`] (terminal),
 //! [`chart`] (SVG), [`html`] (the page).
 
