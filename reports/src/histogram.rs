@@ -396,6 +396,14 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_is_not_there_is_refused_before_anything_is_allocated() {
+        let mut bytes = head(u32::MAX, 3, 1, TIME_NS_MAX);
+        bytes.push(2);
+        let damaged = DecodeError::Damaged("its length is not what its head says".to_owned());
+        assert_eq!(TimeHistogram::decode(&wrap(&bytes)).unwrap_err(), damaged);
+    }
+
+    #[test]
     fn a_histogram_with_other_bounds_and_digits_is_read() {
         let mut foreign = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 2).unwrap();
         [150_000, 150_000, 2_000_000].iter().for_each(|&ns| foreign.record(ns).unwrap());
@@ -412,9 +420,9 @@ mod tests {
             a in proptest::collection::vec(0_u64..TIME_NS_MAX * 2, 0..200),
             b in proptest::collection::vec(0_u64..5_000_000, 0..200),
         ) {
-            let mut merged = of(&a);
-            merged.merge(&of(&b));
-            prop_assert_eq!(&merged, &of(&[a, b].concat()));
+            let mut merged = of(&b);
+            merged.merge(&of(&a));
+            prop_assert_eq!(&merged, &of(&[b, a].concat()));
             prop_assert_eq!(merged.times(0).histogram().unwrap(), merged);
         }
 

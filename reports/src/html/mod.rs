@@ -118,7 +118,9 @@ fn was_anything_lost(run: &Run) -> Markup {
     let (corrupted, unverified) = (sum(|l| l.corrupted), sum(|l| l.unverified));
     let of = format!("of {}", format::counted(acknowledged, "acknowledged event"));
     html! {
-        @if run.results.iter().all(|r| r.ledger.is_none()) {
+        @if run.results.iter().all(|r| r.load.outcomes.accepted == 0) {
+            b { "There was nothing to lose." } " No event was acknowledged."
+        } @else if run.results.iter().all(|r| r.ledger.is_none()) {
             b { "Nobody checked." } " What the server kept was not compared with what it acknowledged."
         } @else if lost + duplicated + corrupted > 0 {
             b.fault { "Yes: " (format::count(lost)) " lost, " (format::count(duplicated)) " duplicated"
