@@ -90,7 +90,13 @@ fn modules_used(code: &str) -> BTreeSet<String> {
     for (_, rest) in code.match_indices("crate::").map(|(at, found)| code.split_at(at + found.len())) {
         let path = rest.split(';').next().unwrap_or_default();
         let names = match path.strip_prefix('{') {
-            Some(list) => list.split(',').map(|item| item.trim().split("::").next().unwrap_or_default()).collect(),
+            Some(list) => list
+                .split('}')
+                .next()
+                .unwrap_or_default()
+                .split(',')
+                .map(|item| item.trim().split("::").next().unwrap_or_default())
+                .collect(),
             None => vec![path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()],
         };
         used.extend(names.into_iter().map(str::to_owned));
@@ -102,6 +108,10 @@ fn imports(krate: &str) -> BTreeMap<String, BTreeSet<String>> {
     let source = root().join(krate).join("src");
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for path in sources(&source) {
+        // Compiled for tests only, which may look anywhere.
+        if path.ends_with("tests.rs") || path.ends_with("fixtures.rs") {
+            continue;
+        }
         if let Some(module) = module_of(&path, &source) {
             imports.entry(module).or_default().extend(modules_used(&code(&path)));
         }

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod idle;
 pub mod ledger;
 pub mod observe;
 pub mod pace;

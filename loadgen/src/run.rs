@@ -13,8 +13,9 @@ use reports::model::{self, Plan, Run, TargetResult, Variant};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::idle;
 use crate::ledger::{self, Account};
-use crate::observe::{idle, machine};
+use crate::observe::machine;
 use crate::payload::Payloads;
 use crate::plan::Resolved;
 use crate::progress::Progress;

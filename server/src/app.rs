@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 
-use crate::auth::Keys;
+use crate::auth::{KeyHash, Keys, Organization};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, count};
 use crate::dedup::Dedup;
@@ -66,7 +66,7 @@ impl App {
             json_depth_max: limits.json_depth_max,
             batch_items_max: count(limits.batch_items_max),
         };
-        let hot = RequestLabels { route: crate::routes::EVENTS, status: 202 };
+        let hot = RequestLabels { route: crate::call::EVENTS, status: 202 };
         let accepted = metrics.http_requests.get_or_create(&hot).clone();
         let keys = Keys::new(limits, store.clone(), CacheCounters::new(&metrics, "keys"));
         let idempotency = Idempotency::new(limits, CacheCounters::new(&metrics, "idempotency"));
@@ -163,5 +163,12 @@ impl App {
             reasons.push("pending-full");
         }
         reasons
+    }
+
+    /// Whose key the request carries, and one cell of its rate limit.
+    pub async fn admit(&self, headers: &HeaderMap) -> Result<(Arc<Organization>, KeyHash), Problem> {
+        let (organization, key_hash) = self.keys.authenticate(headers).await?;
+        organization.limiter.take()?;
+        Ok((organization, key_hash))
     }
 }

@@ -22,3 +22,19 @@ pub struct Event {
     /// When the server took it in.
     pub created_at_us: i64,
 }
+
+/// A time as the contract shows it: RFC 3339, UTC, six digits of a second.
+pub fn rfc3339(us: i64) -> String {
+    let time = jiff::Timestamp::from_microsecond(us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_six_digits_even_when_they_are_zero() {
+        assert_eq!(rfc3339(1_700_000_000_000_000), "2023-11-14T22:13:20.000000Z");
+    }
+}

@@ -21,9 +21,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::app::App;
+use crate::call::Call;
 use crate::config::{count, ms};
 use crate::problem::Problem;
-use crate::routes::{self, Call};
+use crate::routes;
 use crate::wire::{self, Io, Phase, Watch};
 
 /// Connections over the limit that may be told so at once; the rest is closed without a word.

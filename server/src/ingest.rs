@@ -15,29 +15,29 @@ use uuid::Uuid;
 
 use crate::app::{App, Sink};
 use crate::auth::Organization;
+use crate::call::{Answer, Call, JSON};
 use crate::config::ms;
 use crate::dedup::Found;
 use crate::event::Event;
 use crate::idempotency;
 use crate::parse::{self, Draft, ENVELOPE_BYTES_MAX};
 use crate::problem::Problem;
-use crate::routes::{Answer, Call, JSON};
 use crate::store::Inserted;
 
 /// After this many events of one batch the other connections of the thread get a turn.
 const BATCH_TURN_EVENTS: usize = 32;
 
 /// Send one event.
-#[utoipa::path(post, path = "/api/events", tag = "Ingestion", request_body = crate::openapi::EventIn,
+#[utoipa::path(post, path = "/api/events", tag = "Ingestion", request_body = crate::shapes::EventIn,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
     responses(
-        (status = 202, description = "Acknowledged; `durability` says what that is worth", body = crate::openapi::Accepted,
+        (status = 202, description = "Acknowledged; `durability` says what that is worth", body = crate::shapes::Accepted,
             headers(("Location" = String, description = "Where the event is found"))),
-        (status = 400, response = crate::openapi::ProblemAnswer), (status = 401, response = crate::openapi::ProblemAnswer),
-        (status = 408, response = crate::openapi::ProblemAnswer), (status = 409, response = crate::openapi::ProblemAnswer),
-        (status = 413, response = crate::openapi::ProblemAnswer), (status = 415, response = crate::openapi::ProblemAnswer),
-        (status = 422, response = crate::openapi::ProblemAnswer), (status = 429, response = crate::openapi::ProblemAnswer),
-        (status = 503, response = crate::openapi::ProblemAnswer)))]
+        (status = 400, response = crate::shapes::ProblemAnswer), (status = 401, response = crate::shapes::ProblemAnswer),
+        (status = 408, response = crate::shapes::ProblemAnswer), (status = 409, response = crate::shapes::ProblemAnswer),
+        (status = 413, response = crate::shapes::ProblemAnswer), (status = 415, response = crate::shapes::ProblemAnswer),
+        (status = 422, response = crate::shapes::ProblemAnswer), (status = 429, response = crate::shapes::ProblemAnswer),
+        (status = 503, response = crate::shapes::ProblemAnswer)))]
 pub async fn post_event(app: &Arc<App>, call: &mut Call) -> Answer {
     if app.is_null() {
         return acknowledge_nothing(app, call).await;
@@ -121,15 +121,15 @@ fn duplicate(app: &App, first: Uuid) -> Problem {
 
 /// Send up to 1,000 events.
 #[utoipa::path(post, path = "/api/events/batch", tag = "Ingestion",
-    request_body(content((Vec<crate::openapi::EventIn> = "application/json"), (String = "application/x-ndjson")),
+    request_body(content((Vec<crate::shapes::EventIn> = "application/json"), (String = "application/x-ndjson")),
         description = "A JSON array of events, or one event on each line"),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
     responses(
-        (status = 207, description = "One result per item, in order: a 202 with its id, or a problem", body = crate::openapi::BatchResults),
-        (status = 400, response = crate::openapi::ProblemAnswer), (status = 401, response = crate::openapi::ProblemAnswer),
-        (status = 408, response = crate::openapi::ProblemAnswer), (status = 413, response = crate::openapi::ProblemAnswer),
-        (status = 415, response = crate::openapi::ProblemAnswer), (status = 422, response = crate::openapi::ProblemAnswer),
-        (status = 429, response = crate::openapi::ProblemAnswer), (status = 503, response = crate::openapi::ProblemAnswer)))]
+        (status = 207, description = "One result per item, in order: a 202 with its id, or a problem", body = crate::shapes::BatchResults),
+        (status = 400, response = crate::shapes::ProblemAnswer), (status = 401, response = crate::shapes::ProblemAnswer),
+        (status = 408, response = crate::shapes::ProblemAnswer), (status = 413, response = crate::shapes::ProblemAnswer),
+        (status = 415, response = crate::shapes::ProblemAnswer), (status = 422, response = crate::shapes::ProblemAnswer),
+        (status = 429, response = crate::shapes::ProblemAnswer), (status = 503, response = crate::shapes::ProblemAnswer)))]
 pub async fn post_batch(app: &Arc<App>, call: &mut Call) -> Answer {
     let (organization, _) = app.keys.authenticate(call.headers()).await?;
     organization.limiter.take()?;

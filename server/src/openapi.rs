@@ -1,15 +1,15 @@
-//! The OpenAPI 3.1 document (rule O4): the routes' own attributes, and the shapes of the bodies that they take and give.
-//!
-//! The types here are shapes for readers of the document. Bodies on the hot path are written by hand, and a test compares
-//! answers with these shapes.
+//! The OpenAPI 3.1 document (rule O4): the routes' own attributes, and the shapes of the bodies that they take and give
+//! ([`crate::shapes`]).
 
 use std::sync::OnceLock;
 
-use serde::Serialize;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToResponse, ToSchema};
+use utoipa::{Modify, OpenApi};
 
-use crate::limits::Tier;
+use crate::call::json_answer;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,19 +20,19 @@ use crate::limits::Tier;
     paths(
         crate::ingest::post_event,
         crate::ingest::post_batch,
-        crate::routes::get_event,
-        crate::routes::inbox,
-        crate::routes::acknowledge,
-        crate::routes::generate_key,
-        crate::routes::show_key,
-        crate::routes::rotate_key,
-        crate::routes::healthz,
-        crate::routes::readyz,
-        crate::routes::health,
-        crate::routes::metrics,
-        crate::routes::openapi_json
+        crate::reading::get_event,
+        crate::reading::inbox,
+        crate::reading::acknowledge,
+        crate::keys::generate_key,
+        crate::keys::show_key,
+        crate::keys::rotate_key,
+        crate::operating::healthz,
+        crate::operating::readyz,
+        crate::operating::health,
+        crate::operating::metrics,
+        openapi_json
     ),
-    components(responses(ProblemAnswer), schemas(Problem, StoredState)),
+    components(responses(crate::shapes::ProblemAnswer), schemas(crate::shapes::Problem, crate::shapes::StoredState)),
     security(("bearer" = []), ("x_api_key" = [])),
     modifiers(&Schemes)
 )]
@@ -57,169 +57,8 @@ pub fn text() -> &'static str {
     TEXT.get_or_init(|| Document::openapi().to_json().unwrap_or_else(|_| "{}".to_owned()))
 }
 
-macro_rules! shapes {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* })*) => {$(
-        $(#[$meta])*
-        #[derive(Debug, Serialize, ToSchema)]
-        #[allow(missing_docs, reason = "the names are the contract's")]
-        pub struct $name { $($(#[$field_meta])* pub $field: $kind,)* }
-    )*};
+/// `GET /api/openapi.json`: this document.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "Operating", security(()), responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub fn openapi_json() -> Response<Full<Bytes>> {
+    json_answer(StatusCode::OK, text())
 }
-
-/// A UUID.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(value_type = String, format = "uuid")]
-pub struct Id(String);
-
-shapes! {
-    /// An event as it is sent.
-    EventIn {
-        #[serde(rename = "type")]
-        #[schema(min_length = 1, max_length = 255)]
-        event_type: String,
-        /// Any JSON value, at most 256 KiB of text and 128 levels deep; it comes back byte for byte.
-        #[schema(value_type = Value)]
-        payload: serde_json::Value,
-        /// A second event with the same one within 24 h is a duplicate.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(min_length = 1, max_length = 255, nullable = false)]
-        dedup_id: Option<String>,
-    }
-    /// An acknowledgement.
-    Accepted {
-        id: Id,
-        #[schema(example = "accepted")]
-        status: String,
-        durability: Durability,
-    }
-    /// One result per item of a batch, in order.
-    BatchResults {
-        results: Vec<BatchResult>,
-    }
-    /// A 202 with its id, or a problem with its members.
-    BatchResult {
-        status: u16,
-        id: Option<Id>,
-        durability: Option<Durability>,
-        #[serde(rename = "type")]
-        problem_type: Option<String>,
-        title: Option<String>,
-        detail: Option<String>,
-        field: Option<String>,
-    }
-    /// An event as it is read.
-    EventOut {
-        id: Id,
-        #[serde(rename = "type")]
-        event_type: String,
-        dedup_id: Option<String>,
-        #[schema(value_type = Value)]
-        payload: serde_json::Value,
-        state: EventState,
-        #[schema(format = DateTime)]
-        created_at: String,
-        /// Null while pending.
-        #[schema(format = DateTime)]
-        persisted_at: Option<String>,
-    }
-    /// A page of the inbox.
-    Inbox {
-        events: Vec<EventOut>,
-        next_cursor: Option<String>,
-    }
-    /// An event that is now delivered.
-    Delivered {
-        id: Id,
-        state: EventState,
-    }
-    /// A wish for a key.
-    KeyWanted {
-        #[schema(min_length = 1, max_length = 255)]
-        organization_name: String,
-        /// `free` when left out.
-        #[schema(nullable = false)]
-        tier: Option<Tier>,
-    }
-    /// A key, this once.
-    NewKey {
-        organization_id: Id,
-        organization_name: String,
-        api_key: String,
-        tier: Tier,
-        /// 0 = no limit.
-        rate_limit_per_minute: u32,
-    }
-    /// Whose key it is.
-    KeyShown {
-        organization_id: Id,
-        organization_name: String,
-        tier: Tier,
-        /// 0 = no limit.
-        rate_limit_per_minute: u32,
-        #[schema(format = DateTime)]
-        created_at: Option<String>,
-    }
-    /// The process lives.
-    Health {
-        #[schema(example = "ok")]
-        status: String,
-    }
-    /// Whether events can be taken.
-    Readiness {
-        #[schema(example = "ready")]
-        status: String,
-        /// `stopping`, `database-unavailable`, `pending-full`.
-        reasons: Vec<String>,
-        mode: String,
-    }
-    /// RFC 9457: what was wrong and what to do.
-    Problem {
-        #[serde(rename = "type")]
-        problem_type: String,
-        title: String,
-        status: u16,
-        detail: String,
-        /// Of the body or the query, when one is to blame.
-        field: Option<String>,
-        /// Of the first event, when this one is a duplicate.
-        id: Option<Id>,
-    }
-}
-
-/// What an acknowledgement is worth.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// Lost when the process is killed before the event is persisted.
-    Memory,
-    /// Survives.
-    Database,
-}
-
-/// Where an event stands.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names are the contract's")]
-pub enum EventState {
-    Pending,
-    Persisted,
-    Delivered,
-    Failed,
-    DeadLetter,
-}
-
-/// Where a persisted event stands.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names are the contract's")]
-pub enum StoredState {
-    Persisted,
-    Delivered,
-    Failed,
-    DeadLetter,
-}
-
-/// A problem as an answer.
-#[derive(Debug, ToResponse)]
-#[response(description = "A problem: what was wrong and what to do", content_type = "application/problem+json")]
-pub struct ProblemAnswer(#[allow(dead_code, reason = "a shape")] pub Problem);

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
-use super::postgres::FreshDatabase;
-use super::prometheus::Scrape;
 use crate::clock::Clock;
 use crate::connection::Connection;
+use crate::observe::postgres::FreshDatabase;
+use crate::observe::prometheus::Scrape;
 use crate::send::Destination;
 use crate::target::Target;
 
