@@ -24,7 +24,9 @@ CREATE UNIQUE INDEX events_dedup ON events (organization_id, dedup_key) WHERE de
 CREATE INDEX events_inbox ON events (organization_id);
 
 -- What the processor asks for: rows left to do, oldest first, and claims that have outlived their lease. Partial, so that
--- an event written by the processor itself (the usual case) costs no entry in either.
+-- an event written by the processor itself (the usual case) costs no entry in either. Measured on SQLite with 230,000
+-- events of 300 bytes, whole indexes against partial ones: 10 % more file, 5 to 9 % more CPU per event; on PostgreSQL the
+-- difference was lost in the noise of two shared cores.
 CREATE INDEX events_status_inserted ON events (status, inserted_at) WHERE status = 'received';
 CREATE INDEX events_status_processing ON events (status, processing_started_at) WHERE status = 'processing';
 
