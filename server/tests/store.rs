@@ -505,3 +505,37 @@ async fn transactions_are_ordered_as_numbers_and_not_as_text() {
     let wanted: Vec<Uuid> = events.iter().map(|event| event.id).collect();
     assert_eq!(read_inbox(&fresh.store, organization, None, 1, 3).await, wanted);
 }
+
+#[tokio::test]
+async fn an_event_of_a_transaction_that_commits_late_does_not_appear_behind_the_cursor() {
+    let fresh = fresh_postgres(StoreLimits::default()).await;
+    let Database::Postgres(url) = &fresh.database else { panic!("not PostgreSQL") };
+    let organization = Uuid::now_v7();
+    let mut connection = PgConnection::connect(url).await.expect("connect");
+    let mut late = connection.begin().await.expect("begin");
+    let query = sqlx::query(
+        "INSERT INTO events (id, organization_id, event_type, payload, status, inserted_at, persisted_at)
+         VALUES ($1, $2, 't', '1', 'processed', 1, 1)",
+    );
+    query.bind(Uuid::now_v7()).bind(organization).execute(&mut *late).await.expect("insert");
+    insert_new(&fresh.store, &many(organization, 3)).await;
+
+    // What a reader in pages of one has seen, and where it stands.
+    let (mut seen, mut cursor) = (0, None);
+    loop {
+        let page = fresh.store.inbox(organization, None, 1, cursor.as_deref()).await.expect("a page");
+        let Some(next) = page.next_cursor else { break };
+        seen += page.events.len();
+        cursor = Some(next);
+    }
+    late.commit().await.expect("commit");
+    let started = Instant::now();
+    loop {
+        let rest = fresh.store.inbox(organization, None, 10, cursor.as_deref()).await.expect("a page").events.len();
+        if seen + rest == 4 {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{seen} seen before the commit, {rest} after it, of 4");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
