@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reports::model::{self, Plan, Run, TargetResult, Variant};
+use reports::model::{self, Caveat, CaveatKind, Plan, Run, TargetResult, Variant};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -53,6 +53,7 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
     let plan = &resolved.plan;
     let progress = Progress::start(expected_duration(plan), context.quiet);
     let mut results = Vec::new();
+    let mut caveats = Vec::new();
     let mut environment = None;
     for repetition in 1..=plan.repeat {
         // Rotated by one each time, so that no variant always comes first, on the coldest or the warmest machine.
@@ -70,7 +71,7 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
                 repetition,
                 events_name: format!("{}.{}", context.run_id, results.len() + 1),
             };
-            let (result, found) = measurement.measure().await;
+            let (result, found) = measurement.measure(&mut caveats).await;
             if let Some(failure) = &result.failure {
                 progress.say(&format!("{}: {failure}", variant.name));
             }
@@ -95,7 +96,7 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
         environment: environment.unwrap_or_else(|| machine::environment(false, None)),
         verdict: model::Verdict { outcome: model::Outcome::Invalid, reasons: Vec::new(), exit_code: 5 },
         objectives: Vec::new(),
-        caveats: Vec::new(),
+        caveats,
         results,
     }
 }
@@ -128,7 +129,7 @@ enum StartError {
 }
 
 impl Measurement<'_> {
-    async fn measure(&self) -> (TargetResult, Option<model::Environment>) {
+    async fn measure(&self, caveats: &mut Vec<Caveat>) -> (TargetResult, Option<model::Environment>) {
         let mut result = self.empty_result();
         self.progress.phase(&self.variant.name, "starting", None);
         let mut running = match self.start().await {
@@ -140,7 +141,7 @@ impl Measurement<'_> {
         };
         let environment = machine::environment(running.target.is_local(), running.data.as_deref());
         self.describe(&mut result, &mut running).await;
-        if let Err(error) = self.measure_running(&mut result, &mut running).await {
+        if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
             result.failure = Some(error.to_string());
         }
         if let Some(reference) = running.reference {
@@ -152,7 +153,12 @@ impl Measurement<'_> {
         (result, Some(environment))
     }
 
-    async fn measure_running(&self, result: &mut TargetResult, running: &mut Running) -> Result<(), SteadyOrTarget> {
+    async fn measure_running(
+        &self,
+        result: &mut TargetResult,
+        running: &mut Running,
+        caveats: &mut Vec<Caveat>,
+    ) -> Result<(), SteadyOrTarget> {
         let plan = &self.resolved.plan;
         let clock = Clock::start();
         let mut payloads = Payloads::new(&self.events_name, plan.payload_bytes, plan.seed);
@@ -190,7 +196,7 @@ impl Measurement<'_> {
             };
             let (ledger, error) = ledger::reconcile(&account, &running.target, clock).await;
             result.ledger = Some(ledger);
-            result.failure = error.map(|error| format!("the ledger could not be completed: {error}"));
+            caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
         }
         if plan.idle_ms > 0 && !self.context.stop.load(Ordering::Relaxed) {
             self.progress.phase(&self.variant.name, "idle", None);
@@ -206,6 +212,17 @@ impl Measurement<'_> {
             result.idle = Some(watched);
         }
         Ok(())
+    }
+
+    /// The target answered the load and then could not show what it kept: nobody is guilty, nothing is proven.
+    fn incomplete_ledger(&self, error: &TargetError) -> Caveat {
+        Caveat {
+            kind: CaveatKind::LedgerIncomplete,
+            subject: Some(self.variant.name.clone()),
+            detail: format!("what it kept could not be read to the end: {error}"),
+            remedy: "mend the inbox, or leave the ledger out with --no-ledger (the result then says so)".to_owned(),
+            invalidates: false,
+        }
     }
 
     async fn start(&self) -> Result<Running, StartError> {

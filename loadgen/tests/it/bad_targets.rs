@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Done, Next, acknowledge, answer, run, target};
+use crate::support::{INVALID, Next, acknowledge, answer, assert_ends_with, run, target};
 use reports::model::CaveatKind;
 
-const INVALID: i32 = 5;
 const INCONCLUSIVE: i32 = 4;
 const MISSED: i32 = 3;
 
@@ -16,18 +15,6 @@ fn assert_says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "should say {part:?}:\n{text}");
     }
-}
-
-/// A machine on which other tests run at the same time may make the generator late, and then it says so instead.
-#[track_caller]
-fn assert_ends_with(done: &Done, code: i32) {
-    let excused = done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::GeneratorSaturated);
-    assert!(
-        done.code == code || (excused && done.code == INVALID),
-        "ended with {}, not {code}:\n{}",
-        done.code,
-        done.text
-    );
 }
 
 fn free_port() -> String {
