@@ -122,7 +122,7 @@ fn measure(arguments: RunArgs) -> Result<u8, Failure> {
 
     let context = Context {
         run_id,
-        command: std::env::args().collect(),
+        command: without_secrets(std::env::args()),
         stop: Arc::new(AtomicBool::new(false)),
         quiet: arguments.quiet,
     };
@@ -172,6 +172,28 @@ fn report(arguments: &ReportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The command line for the result, which is meant to be shown around: keys and passwords are struck out.
+fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    const STRUCK_OUT: &str = "***";
+    let mut key_follows = false;
+    let strike_out = |argument: String| {
+        if std::mem::replace(&mut key_follows, argument == "--api-key") {
+            return STRUCK_OUT.to_owned();
+        }
+        if argument.starts_with("--api-key=") {
+            return format!("--api-key={STRUCK_OUT}");
+        }
+        let (flag, value) = argument.split_at(argument.find("=postgres").map_or(0, |at| at + 1));
+        let mut url = value.parse::<url::Url>().ok().filter(|url| url.password().is_some());
+        if let Some(url) = &mut url {
+            // It has a password, so it can have another.
+            let _ = url.set_password(Some(STRUCK_OUT));
+        }
+        url.map_or_else(|| argument.clone(), |url| format!("{flag}{url}"))
+    };
+    arguments.map(strike_out).collect()
+}
+
 /// The first signal ends the run early, with a report; the second ends the program.
 async fn stop_on_signal(stop: Arc<AtomicBool>) {
     while tokio::signal::ctrl_c().await.is_ok() {
@@ -186,4 +208,26 @@ async fn stop_on_signal(stop: Arc<AtomicBool>) {
 fn new_run_id() -> String {
     let now = jiff::Timestamp::now();
     format!("{}-{:04x}", now.strftime("%Y%m%dt%H%M%S"), rand::rng().random::<u16>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_passwords_do_not_reach_the_result() {
+        for (given, shown) in [
+            ("loadgen run --api-key mr_live_x --rate 5", "loadgen run --api-key *** --rate 5"),
+            ("loadgen run --api-key=mr_live_x", "loadgen run --api-key=***"),
+            ("--database postgres://me:secret@h/db", "--database postgres://me:***@h/db"),
+            ("--database=postgres://me:secret@h/db", "--database=postgres://me:***@h/db"),
+            (
+                "--target http://127.0.0.1:1 --database postgres://me@h/db",
+                "--target http://127.0.0.1:1 --database postgres://me@h/db",
+            ),
+        ] {
+            let arguments = given.split(' ').map(str::to_owned);
+            assert_eq!(without_secrets(arguments).join(" "), shown);
+        }
+    }
 }
