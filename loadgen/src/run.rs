@@ -140,7 +140,7 @@ impl Measurement<'_> {
             }
         };
         let environment = machine::environment(running.target.is_local(), running.data.as_deref());
-        self.describe(&mut result, &mut running).await;
+        caveats.extend(self.describe(&mut result, &mut running).await);
         if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
             result.failure = Some(error.to_string());
         }
@@ -256,7 +256,7 @@ impl Measurement<'_> {
         }
     }
 
-    async fn describe(&self, result: &mut TargetResult, running: &mut Running) {
+    async fn describe(&self, result: &mut TargetResult, running: &mut Running) -> Option<Caveat> {
         running.target.url().clone_into(&mut result.url);
         if let Some(scrape) = running.target.metrics().await {
             let label = |label| scrape.label("ingest_build_info", label).map(str::to_owned);
@@ -265,14 +265,20 @@ impl Measurement<'_> {
             result.polling = result.polling.take().or_else(|| label("polling"));
             result.database = label("database");
         }
-        if let Some(database) = running.reference.as_mut().and_then(|reference| reference.database.as_mut()) {
-            result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
-            if let Err(reason) = &database.statements {
-                let sentence =
-                    format!("pg_stat_statements does not count here ({reason}); the server's own count is used");
-                self.progress.say(&sentence);
-            }
-        }
+        let database = running.reference.as_mut().and_then(|reference| reference.database.as_mut())?;
+        result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
+        let reason = database.statements.as_ref().err()?;
+        Some(Caveat {
+            kind: CaveatKind::SqlCountUnavailable,
+            subject: Some(self.variant.name.clone()),
+            detail: format!(
+                "PostgreSQL does not count statements here ({reason}): idle SQL is by the server's own word"
+            ),
+            remedy:
+                "start PostgreSQL with shared_preload_libraries = 'pg_stat_statements', and install its contrib modules"
+                    .to_owned(),
+            invalidates: false,
+        })
     }
 
     fn empty_result(&self) -> TargetResult {
