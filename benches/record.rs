@@ -9,6 +9,7 @@ use reports::histogram::TimeHistogram;
 fn sample(sequence: u64) -> Sample {
     let intended_ns = sequence * 50_000;
     Sample {
+        operation: reports::model::Operation::Ingest,
         sequence,
         intended_ns,
         sendable_ns: intended_ns,

@@ -1,205 +1,371 @@
-//! One HTTP/1.1 connection to the target, one request at a time, with the two instants that matter stamped where they happen: at the
-//! first write of a request and at the last read of its answer.
+//! One connection to the target, with the two instants that matter stamped where they happen: just before the first write of a request
+//! and just after the last read of its answer.
 //!
-//! hyper's connection API without a pool: a pool may open connections behind the caller's back and put their set-up into a response
-//! time. Head and body leave in one write; Nagle is off.
+//! HTTP/1.1 carries one request at a time, HTTP/2 as many as asked for. Head and body leave in one write; Nagle is off. No pool: a pool
+//! may open connections behind the caller's back and put their set-up into a response time.
 
-use std::cell::Cell;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
 use crate::clock::Clock;
+use crate::exchange::{Answer, ExchangeError, Request};
+use crate::http1::{self, Body, Reader};
+use crate::http2::{self, Http2, Origin};
+use crate::poller::{Poller, Ready};
+use crate::stream::{Door, Stream};
 
-/// An answer's body is read up to this many bytes; more is an error, so that an endless body cannot fill the memory.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// A connection that is free for a request. Belongs to the sending thread.
-#[derive(Debug)]
-pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    stamps: Rc<Stamps>,
-    /// When the last answer was read (or the connection opened): from then on this connection could have taken a request.
-    pub free_since_ns: u64,
-    /// How long opening it took.
-    pub connect_ns: u64,
+/// Where requests go and how.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// How to get there.
+    pub door: Door,
+    /// What it is called there.
+    pub origin: Origin,
+    /// HTTP/2 in place of HTTP/1.1.
+    pub http2: bool,
+    /// Requests at a time on one connection; 1 for HTTP/1.1.
+    pub streams: usize,
+    /// Path of the target's URL, without a slash at the end.
+    pub base_path: String,
+    /// Header lines of each organisation's requests; see [`Request::headers`].
+    pub headers: Vec<Vec<u8>>,
 }
 
-/// What came of one request.
+/// Bytes read with one call.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Memory for what is read, shared by all connections of a thread: an answer is nearly always whole within one read.
 #[derive(Debug)]
-pub struct Exchange {
-    /// Just before the first byte was handed to the kernel; `None` when none was.
-    pub sent_ns: Option<u64>,
-    /// Just after the last byte of the answer came from the kernel, or when it was given up.
+pub struct Scratch(Box<[u8]>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(vec![0; READ_BYTES].into_boxed_slice())
+    }
+}
+
+/// Sends one request over a connection of its own and waits for the answer, at most `patience`: when it was sent, when its answer was
+/// read, its status and its body. Blocks the thread.
+pub fn exchange(
+    destination: &Destination,
+    request: &Request<'_>,
+    clock: Clock,
+    patience: Duration,
+) -> io::Result<(u64, u64, u16, Vec<u8>)> {
+    let mut poller = Poller::new()?;
+    let mut connection = Connection::open(destination, clock, |socket| poller.add(socket, 0))?;
+    let (mut scratch, mut events, mut answered) = (Scratch::default(), Vec::new(), None);
+    let deadline_ns = clock.now_ns() + patience.as_nanos() as u64;
+    loop {
+        let left = Duration::from_nanos(deadline_ns.saturating_sub(clock.now_ns()));
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        poller.wait(Some(left), &mut events)?;
+        for &ready in &events {
+            let standing = connection.ready(ready, &mut scratch, &mut |done: Done<'_, ()>| {
+                let answer =
+                    done.answer.map(|answer| (done.sent_ns, done.done_ns, answer.status, answer.body.to_vec()));
+                answered = Some(answer);
+            })?;
+            if let Some(answer) = answered.take() {
+                return answer.map_err(io::Error::other);
+            }
+            match standing {
+                Standing::Opened => {
+                    connection.send(request, &destination.origin, 0, ()).map_err(|(_, e)| io::Error::other(e))?
+                }
+                Standing::Over => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Standing::Opening | Standing::Open => {}
+            }
+        }
+    }
+}
+
+/// A request that came to its end.
+#[derive(Debug)]
+pub struct Done<'a, F> {
+    /// What was given with the request.
+    pub flight: F,
+    /// Just before its first byte was handed to the kernel.
+    pub sent_ns: u64,
+    /// Just after the last byte of its answer came from the kernel, or when it was given up.
     pub done_ns: u64,
     /// The answer, whole.
-    pub answer: Result<Answer, ExchangeError>,
+    pub answer: Result<Answer<'a>, ExchangeError>,
 }
 
-/// A whole answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// Body, at most [`ANSWER_BYTES_MAX`].
-    pub body: Bytes,
+/// What a connection is good for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not open yet.
+    Opening,
+    /// Open since just now.
+    Opened,
+    /// Open.
+    Open,
+    /// Of no more use.
+    Over,
 }
 
-/// Why there is no whole answer. After any of these the connection is not used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExchangeError {
-    /// Nothing, or not all, within the request timeout.
-    #[error("no whole answer within the request timeout")]
-    TimedOut,
-    /// The target closed or reset the connection.
-    #[error("connection closed before the whole answer")]
-    Closed,
-    /// What came is not HTTP/1.1.
-    #[error("answer is not HTTP/1.1")]
-    NotHttp,
-    /// The body goes on past [`ANSWER_BYTES_MAX`].
-    #[error("answer's body is longer than 64 KiB")]
-    BodyTooLong,
+/// A request on its way.
+struct Flight<F> {
+    serial: u64,
+    sent_ns: u64,
+    flight: F,
 }
 
-impl Connection {
-    /// Connects; must be called on the sending thread's `LocalSet`, where the connection's I/O is then driven.
-    pub async fn open(address: SocketAddr, clock: Clock, patience: Duration) -> io::Result<Self> {
-        let begin_ns = clock.now_ns();
-        let stream = timeout(patience, TcpStream::connect(address)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        stream.set_nodelay(true)?;
-        let stamps = Rc::new(Stamps::default());
-        let io = StampedIo { stream: TokioIo::new(stream), stamps: Rc::clone(&stamps), clock };
-        let (sender, driver) = http1::handshake(io).await.map_err(io::Error::other)?;
-        tokio::task::spawn_local(async move {
-            // Its error is the error of the request in flight, and is counted there.
-            let _ = driver.await;
-        });
-        let now_ns = clock.now_ns();
-        Ok(Self { sender, stamps, free_since_ns: now_ns, connect_ns: now_ns - begin_ns })
-    }
-
-    /// Whether the target has closed it since the last answer.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Waits until hyper takes the next request; false when the connection is over (`Connection: close`, or closed).
-    pub async fn is_reusable(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
-    }
-
-    /// Sends a request and reads the whole answer.
-    pub async fn exchange(&mut self, request: Request<Full<Bytes>>, clock: Clock, patience: Duration) -> Exchange {
-        self.stamps.arm();
-        let answer = match timeout(patience, self.send_and_read(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ExchangeError::TimedOut),
-        };
-        let done_ns = if answer.is_ok() { self.stamps.read_ns.get() } else { clock.now_ns() };
-        self.free_since_ns = done_ns;
-        Exchange { sent_ns: self.stamps.sent_ns.get(), done_ns, answer }
-    }
-
-    async fn send_and_read(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ExchangeError> {
-        let response = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let status = response.status();
-        let body =
-            Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| match error
-                .downcast::<hyper::Error>(
-            ) {
-                Ok(error) => broken(&error),
-                Err(error) if error.is::<LengthLimitError>() => ExchangeError::BodyTooLong,
-                Err(_) => ExchangeError::Closed,
-            })?;
-        Ok(Answer { status, body: body.to_bytes() })
-    }
-}
-
-fn broken(error: &hyper::Error) -> ExchangeError {
-    if error.is_parse() { ExchangeError::NotHttp } else { ExchangeError::Closed }
-}
-
-/// Instants of the request in flight.
-#[derive(Debug, Default)]
-struct Stamps {
-    sent_ns: Cell<Option<u64>>,
-    read_ns: Cell<u64>,
-}
-
-impl Stamps {
-    fn arm(&self) {
-        self.sent_ns.set(None);
-        self.read_ns.set(0);
-    }
-}
-
-/// The socket, with a clock at its write and read calls.
-#[derive(Debug)]
-struct StampedIo {
-    stream: TokioIo<TcpStream>,
-    stamps: Rc<Stamps>,
+/// See the module. `F` is what the caller wants back with each answer.
+pub struct Connection<F> {
+    carrier: Carrier<F>,
+    http2: bool,
     clock: Clock,
 }
 
-impl StampedIo {
-    fn stamp_write(&self) {
-        if self.stamps.sent_ns.get().is_none() {
-            self.stamps.sent_ns.set(Some(self.clock.now_ns()));
+enum Carrier<F> {
+    Connecting(Stream),
+    Http1(Http1<F>),
+    Http2Opening(http2::Opening),
+    Http2(Box<Http2<Flight<F>>>),
+    Over,
+}
+
+struct Http1<F> {
+    stream: Stream,
+    reader: Reader,
+    /// What of an answer came before, when it did not come at once.
+    received: Vec<u8>,
+    to_write: Vec<u8>,
+    written: usize,
+    flight: Option<Flight<F>>,
+}
+
+impl<F> Connection<F> {
+    /// Begins to open one. `watch` is given the socket once.
+    pub fn open(
+        destination: &Destination,
+        clock: Clock,
+        watch: impl FnOnce(&TcpStream) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let stream = destination.door.open()?;
+        watch(stream.socket())?;
+        Ok(Self { carrier: Carrier::Connecting(stream), http2: destination.http2, clock })
+    }
+
+    /// Sends a request, which the connection must have room for. Given back with the reason when it is over instead; then the connection
+    /// is, too.
+    pub fn send(
+        &mut self,
+        request: &Request<'_>,
+        origin: &Origin,
+        serial: u64,
+        flight: F,
+    ) -> Result<(), (F, ExchangeError)> {
+        let sent_ns = self.clock.now_ns();
+        match &mut self.carrier {
+            Carrier::Http1(http1) => {
+                http1::write(request, &mut http1.to_write);
+                let sent_ns = self.clock.now_ns();
+                http1.flight = Some(Flight { serial, sent_ns, flight });
+                match http1.flush() {
+                    Ok(()) => Ok(()),
+                    Err(_) => {
+                        let flight = http1.flight.take().expect("just put there").flight;
+                        self.carrier = Carrier::Over;
+                        Err((flight, ExchangeError::Closed))
+                    }
+                }
+            }
+            Carrier::Http2(http2) => http2
+                .send(request, origin, Flight { serial, sent_ns, flight })
+                .map_err(|(flight, error)| (flight.flight, error)),
+            _ => Err((flight, ExchangeError::Closed)),
         }
+    }
+
+    /// Does what can be done now that the socket is ready; tells of each request that came to its end.
+    pub fn ready(
+        &mut self,
+        ready: Ready,
+        scratch: &mut Scratch,
+        done: &mut impl FnMut(Done<'_, F>),
+    ) -> Result<Standing, io::Error> {
+        match &mut self.carrier {
+            Carrier::Connecting(_) | Carrier::Http2Opening(_) => self.go_on_opening(),
+            Carrier::Http1(http1) => {
+                if !http1.ready(ready, scratch, self.clock, done) {
+                    self.carrier = Carrier::Over;
+                    return Ok(Standing::Over);
+                }
+                Ok(Standing::Open)
+            }
+            Carrier::Http2(http2) => {
+                let lives = http2.ready(&mut |Flight { sent_ns, flight, .. }, done_ns, answer| {
+                    done(Done { flight, sent_ns, done_ns, answer });
+                });
+                Ok(if lives { Standing::Open } else { Standing::Over })
+            }
+            Carrier::Over => Ok(Standing::Over),
+        }
+    }
+
+    fn go_on_opening(&mut self) -> io::Result<Standing> {
+        if let Carrier::Connecting(stream) = &mut self.carrier {
+            if !stream.connected()? {
+                return Ok(Standing::Opening);
+            }
+            let Carrier::Connecting(stream) = std::mem::replace(&mut self.carrier, Carrier::Over) else {
+                unreachable!("it has just been that");
+            };
+            if !self.http2 {
+                self.carrier = Carrier::Http1(Http1::new(stream));
+                return Ok(Standing::Opened);
+            }
+            if matches!(stream, Stream::Tls(_)) && stream.protocol() != Some(b"h2") {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "the target does not speak HTTP/2 (by ALPN)"));
+            }
+            self.carrier = Carrier::Http2Opening(http2::Opening::new(stream, self.clock));
+        }
+        let Carrier::Http2Opening(opening) = &mut self.carrier else { return Ok(Standing::Open) };
+        match opening.go_on()? {
+            None => Ok(Standing::Opening),
+            Some(http2) => {
+                self.carrier = Carrier::Http2(Box::new(http2));
+                Ok(Standing::Opened)
+            }
+        }
+    }
+
+    /// Takes back the request of this number, if it is still on its way, with when it was sent. An HTTP/1.1 connection is then over.
+    pub fn give_up(&mut self, serial: u64) -> Option<(F, u64)> {
+        match &mut self.carrier {
+            Carrier::Http1(http1) => {
+                let Flight { sent_ns, flight, .. } = http1.flight.take_if(|flight| flight.serial == serial)?;
+                self.carrier = Carrier::Over;
+                Some((flight, sent_ns))
+            }
+            Carrier::Http2(http2) => {
+                let Flight { sent_ns, flight, .. } = http2.give_up(|flight| flight.serial == serial)?;
+                Some((flight, sent_ns))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the request of this number is on its way here.
+    pub fn carries(&self, serial: u64) -> bool {
+        match &self.carrier {
+            Carrier::Http1(http1) => http1.flight.as_ref().is_some_and(|flight| flight.serial == serial),
+            Carrier::Http2(http2) => http2.flights().any(|flight| flight.serial == serial),
+            _ => false,
+        }
+    }
+
+    /// Whether it cannot be used any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.carrier, Carrier::Over)
     }
 }
 
-impl Read for StampedIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            self.stamps.read_ns.set(self.clock.now_ns());
+impl<F> Http1<F> {
+    fn new(stream: Stream) -> Self {
+        let reader = Reader::default();
+        Self { stream, reader, received: Vec::new(), to_write: Vec::new(), written: 0, flight: None }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.written < self.to_write.len() {
+            match self.stream.write(&self.to_write[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        read
-    }
-}
-
-impl Write for StampedIo {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stamp_write();
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.to_write.clear();
+        self.written = 0;
+        match self.stream.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            flushed => flushed,
+        }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stamp_write();
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    /// False: the connection is over, and so is the request that was on it.
+    fn ready(&mut self, ready: Ready, scratch: &mut Scratch, clock: Clock, done: &mut impl FnMut(Done<'_, F>)) -> bool {
+        // A peer that answered and went away makes the rest of a request unwritable; its answer counts all the same.
+        let writes = !ready.writable || self.flush().is_ok();
+        let lives = match ready.readable {
+            true => self.receive(ready.ending, scratch, clock, done),
+            false => Ok(true),
+        };
+        let lives = lives.unwrap_or_else(|error| {
+            self.end(clock.now_ns(), Err(error), done);
+            false
+        });
+        if !writes {
+            self.end(clock.now_ns(), Err(ExchangeError::Closed), done);
+        }
+        lives && writes
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    /// Reads until nothing is left. False: the connection can carry no more requests.
+    fn receive(
+        &mut self,
+        ending: bool,
+        scratch: &mut Scratch,
+        clock: Clock,
+        done: &mut impl FnMut(Done<'_, F>),
+    ) -> Result<bool, ExchangeError> {
+        loop {
+            let length = match self.stream.read(&mut scratch.0) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // A reset is an end, too.
+                Err(_) => 0,
+            };
+            let read_ns = clock.now_ns();
+            let Some(Flight { sent_ns, .. }) = &self.flight else {
+                // The end, or an answer nobody asked for.
+                return Ok(false);
+            };
+            let sent_ns = *sent_ns;
+            let fresh = &scratch.0[..length];
+            let bytes = if self.received.is_empty() {
+                fresh
+            } else {
+                self.received.extend_from_slice(fresh);
+                &self.received
+            };
+            match self.reader.read(bytes, length == 0)? {
+                Some(read) => {
+                    let body = match read.body {
+                        Body::Here(range) => &bytes[range],
+                        Body::Chunks => self.reader.chunks(),
+                    };
+                    let answer = Ok(Answer { status: read.status, body });
+                    if let Some(Flight { flight, .. }) = self.flight.take() {
+                        done(Done { flight, sent_ns, done_ns: read_ns, answer });
+                    }
+                    self.received.clear();
+                    // An answer before the request was out: what is left of it would be taken for the next one.
+                    if !read.reusable || !self.to_write.is_empty() {
+                        return Ok(false);
+                    }
+                }
+                None if self.received.is_empty() => self.received.extend_from_slice(fresh),
+                None => {}
+            }
+            if length < scratch.0.len() && !ending && self.stream.short_read_drains() {
+                return Ok(true);
+            }
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn end(&mut self, done_ns: u64, answer: Result<Answer<'_>, ExchangeError>, done: &mut impl FnMut(Done<'_, F>)) {
+        if let Some(Flight { sent_ns, flight, .. }) = self.flight.take() {
+            done(Done { flight, sent_ns, done_ns, answer });
+        }
     }
 }

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Request;
 use reports::model::{FirstEvent, Idle, IdleSample, StatementCount};
 use serde::Deserialize;
 use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::connection::Connection;
+use crate::connection::{self, Destination};
+use crate::exchange::Request;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::prometheus::Scrape;
-use crate::send::Destination;
+
 use crate::target::Target;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -131,7 +131,7 @@ fn sample(at: Duration, look: &Look, first: &Look) -> Option<IdleSample> {
     })
 }
 
-/// Sends one event with `body`, and waits until it is persisted. Must run on a `LocalSet`.
+/// Sends one event with `body`, and waits until it is persisted.
 pub async fn first_event(
     target: &Target,
     destination: &Destination,
@@ -144,17 +144,19 @@ pub async fn first_event(
         id: Uuid,
     }
     let from_deep_idle = target.metrics().await.is_some_and(|scrape| Look::of(&scrape).deep_idle);
-    let mut connection = Connection::open(destination.address, clock, FIRST_EVENT_PATIENCE).await.ok()?;
-    let request = Request::post(destination.path.clone())
-        .header(http::header::HOST, destination.host.clone())
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .header(http::header::AUTHORIZATION, destination.authorizations.first()?.clone());
-    let request = request.body(http_body_util::Full::new(body)).ok()?;
-    let exchange = connection.exchange(request, clock, FIRST_EVENT_PATIENCE).await;
-    let answer = exchange.answer.ok().filter(|answer| answer.status.is_success())?;
-    let response_time_ns = exchange.done_ns - exchange.sent_ns?;
-    let time_to_durable_ns = match serde_json::from_slice::<Acknowledgement>(&answer.body) {
-        Ok(Acknowledgement { id }) => persisted_after(target, key, id, clock.unix_ns(exchange.done_ns)).await,
+    let (to, path) = (destination.clone(), format!("{}/api/events", destination.base_path));
+    let sent = tokio::task::spawn_blocking(move || {
+        let headers = to.headers.first().map_or(&[][..], Vec::as_slice);
+        let request = Request { method: "POST", path: &path, headers, body: Some(&body) };
+        connection::exchange(&to, &request, clock, FIRST_EVENT_PATIENCE)
+    });
+    let (sent_ns, done_ns, status, answer) = sent.await.ok()?.ok()?;
+    if !(200..300).contains(&status) {
+        return None;
+    }
+    let response_time_ns = done_ns - sent_ns;
+    let time_to_durable_ns = match serde_json::from_slice::<Acknowledgement>(&answer) {
+        Ok(Acknowledgement { id }) => persisted_after(target, key, id, clock.unix_ns(done_ns)).await,
         Err(_) => None,
     };
     Some(FirstEvent { response_time_ns, time_to_durable_ns, from_deep_idle })

@@ -1,146 +1,103 @@
-//! Waiting for an intended time, finer than tokio's 1 ms timer, without burning a core.
+//! When to wake up for an intended time: sleep until shortly before it, then look again and again.
 //!
-//! On Linux: sleep on a timerfd (high-resolution timer, in the same epoll as the sockets) until shortly before the time, then spin by
-//! yielding, so that answers that come in meanwhile are still read. Elsewhere: tokio's timer until 2 ms before, then spin; the
-//! result names which of the two it was ([`Pacer::DESCRIPTION`]).
+//! How long before is a trade of processor time for precision, and [`Pacing`] is where it is made. The machine is asked: the time by
+//! which sleeps end late is measured all the while, and the last part of a wait is not slept but spun for as long as that
+//! (bounded). Spinning means polling the sockets without waiting, so answers that come in meanwhile are read at once.
 
-use std::io;
+use std::time::Duration;
 
-use tokio::task::yield_now;
+/// Longest spin before an intended time, ns: on a machine that wakes up later than this the send delay shows it.
+const SPIN_NS_MAX: u64 = 100_000;
+/// Shortest: what a system call and a look at the clock take.
+const SPIN_NS_MIN: u64 = 2_000;
+/// The spin follows this quantile of the lateness, by steps: up by 9 steps for each later one, down by 1 for each earlier one is the
+/// 0.9 quantile (Robbins and Monro, 1951).
+const STEP_NS: u64 = 500;
+const STEPS_UP: u64 = 9;
 
-use crate::clock::Clock;
+/// How to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// Sleep to the end: cheapest, late by as much as the machine takes to wake up.
+    Sleep,
+    /// Sleep, and spin for as long as nine of ten sleeps end late.
+    Hybrid,
+    /// Never sleep: a core for the generator alone.
+    Spin,
+}
 
-/// Waits for times of a [`Clock`]. Lives on the sending thread.
+/// Decides for each wait. One for a sending thread.
 #[derive(Debug)]
 pub struct Pacer {
-    clock: Clock,
-    timer: imp::Timer,
+    pacing: Pacing,
+    spin_ns: u64,
 }
 
 impl Pacer {
-    /// How this build waits, for the result.
-    pub const DESCRIPTION: &'static str = imp::DESCRIPTION;
-
-    /// Needs a running tokio runtime with I/O enabled.
-    pub fn new(clock: Clock) -> io::Result<Self> {
-        Ok(Self { clock, timer: imp::Timer::new()? })
+    /// Knows nothing of the machine yet.
+    pub fn new(pacing: Pacing) -> Self {
+        Self { pacing, spin_ns: SPIN_NS_MAX / 2 }
     }
 
-    /// Returns at `at_ns` or as soon after it as the machine lets this thread run, never before.
-    pub async fn until(&self, at_ns: u64) -> io::Result<()> {
-        loop {
-            let left_ns = at_ns.saturating_sub(self.clock.now_ns());
-            if left_ns == 0 {
-                return Ok(());
-            }
-            match left_ns.checked_sub(imp::SPIN_NS) {
-                Some(sleep_ns) if sleep_ns > 0 => self.timer.sleep(sleep_ns).await?,
-                _ => yield_now().await,
-            }
+    /// How long to sleep now for a time that is `left_ns` away; zero: do not.
+    pub fn sleep(&self, left_ns: u64) -> Duration {
+        match self.pacing {
+            Pacing::Sleep => Duration::from_nanos(left_ns),
+            Pacing::Hybrid => Duration::from_nanos(left_ns.saturating_sub(self.spin_ns)),
+            Pacing::Spin => Duration::ZERO,
         }
     }
-}
 
-#[cfg(target_os = "linux")]
-mod imp {
-    use std::io;
-    use std::os::fd::OwnedFd;
-
-    use rustix::time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-    };
-    use tokio::io::Interest;
-    use tokio::io::unix::AsyncFd;
-
-    pub const DESCRIPTION: &str = "timerfd, then spin for the last 100 µs";
-
-    /// Begin of the spin before the intended time. A timer of a virtual machine wakes some 50–100 µs late (halted core, interrupt
-    /// through the host); spinning longer costs CPU that the server on the same cores would miss.
-    pub const SPIN_NS: u64 = 100_000;
-
-    #[derive(Debug)]
-    pub struct Timer(AsyncFd<OwnedFd>);
-
-    impl Timer {
-        pub fn new() -> io::Result<Self> {
-            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-            // SAFETY: the AsyncFd owns the descriptor, which is open and which nothing else closes while it is registered.
-            #[allow(
-                unsafe_code,
-                reason = "tokio has no safe way to register a descriptor; see its documentation of AsyncFd"
-            )]
-            let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
-            Ok(Self(timer))
-        }
-
-        pub async fn sleep(&self, sleep_ns: u64) -> io::Result<()> {
-            let once = Itimerspec {
-                it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-                it_value: Timespec {
-                    tv_sec: (sleep_ns / 1_000_000_000) as i64,
-                    tv_nsec: (sleep_ns % 1_000_000_000) as i64,
-                },
-            };
-            timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-            loop {
-                let mut ready = self.0.readable().await?;
-                let mut expirations = [0; 8];
-                // WouldBlock: readiness left over from an earlier timer.
-                if ready.try_io(|fd| rustix::io::read(fd, &mut expirations).map_err(Into::into)).is_ok() {
-                    return Ok(());
-                }
-            }
+    /// Tells by how much a sleep that nothing interrupted ended late.
+    pub fn woke_late_by(&mut self, late_ns: u64) {
+        if late_ns > self.spin_ns {
+            self.spin_ns = (self.spin_ns + STEP_NS * STEPS_UP).min(SPIN_NS_MAX);
+        } else {
+            self.spin_ns = self.spin_ns.saturating_sub(STEP_NS).max(SPIN_NS_MIN);
         }
     }
-}
 
-#[cfg(not(target_os = "linux"))]
-mod imp {
-    use std::io;
-    use std::time::Duration;
-
-    pub const DESCRIPTION: &str = "tokio timer, then spin for the last 2 ms";
-
-    /// tokio's timer is 1 ms coarse and rounds up.
-    pub const SPIN_NS: u64 = 2_000_000;
-
-    #[derive(Debug)]
-    pub struct Timer;
-
-    impl Timer {
-        pub fn new() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub async fn sleep(&self, sleep_ns: u64) -> io::Result<()> {
-            tokio::time::sleep(Duration::from_nanos(sleep_ns)).await;
-            Ok(())
-        }
+    /// The spin as of now, ns.
+    pub fn spin_ns(&self) -> u64 {
+        self.spin_ns
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
-    #[tokio::test]
-    async fn never_returns_before_the_time() {
-        let clock = Clock::start();
-        let pacer = Pacer::new(clock).expect("a timer");
-        for wait_ns in [0, 1, 20_000, 150_000, 3_000_000] {
-            let at_ns = clock.now_ns() + wait_ns;
-            pacer.until(at_ns).await.expect("the wait");
-            assert!(clock.now_ns() >= at_ns);
+    #[test]
+    fn the_spin_covers_about_nine_of_ten_late_wake_ups() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut pacer = Pacer::new(Pacing::Hybrid);
+        let (mut covered, count) = (0, 20_000);
+        for _ in 0..count {
+            let late_ns = random.random_range(10_000..60_000);
+            covered += u32::from(late_ns <= pacer.spin_ns());
+            pacer.woke_late_by(late_ns);
+        }
+        let share = f64::from(covered) / f64::from(count);
+        assert!((0.87..0.93).contains(&share), "{share} of the wake-ups were covered");
+    }
+
+    #[test]
+    fn the_spin_stays_within_its_bounds() {
+        let mut pacer = Pacer::new(Pacing::Hybrid);
+        for (late_ns, spin_ns) in [(10_000_000, SPIN_NS_MAX), (0, SPIN_NS_MIN)] {
+            (0..1_000).for_each(|_| pacer.woke_late_by(late_ns));
+            assert_eq!(pacer.spin_ns(), spin_ns);
         }
     }
 
-    #[tokio::test]
-    async fn other_tasks_run_while_it_waits() {
-        let clock = Clock::start();
-        let pacer = Pacer::new(clock).expect("a timer");
-        let other = tokio::spawn(async { 7 });
-        pacer.until(clock.now_ns() + 50_000).await.expect("the wait");
-        assert!(other.is_finished(), "the spin must yield to tasks that are ready");
+    #[test]
+    fn each_pacing_sleeps_as_it_says() {
+        for (pacing, expected_ns) in [(Pacing::Sleep, 1_000_000), (Pacing::Hybrid, 950_000), (Pacing::Spin, 0)] {
+            assert_eq!(Pacer::new(pacing).sleep(1_000_000), Duration::from_nanos(expected_ns), "{pacing:?}");
+        }
+        assert_eq!(Pacer::new(Pacing::Hybrid).sleep(10), Duration::ZERO);
     }
 }

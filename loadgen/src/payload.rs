@@ -45,6 +45,21 @@ impl Payloads {
         Bytes::copy_from_slice(&self.body)
     }
 
+    /// Appends the request body of event `sequence`.
+    pub fn write_body(&mut self, sequence: u64, out: &mut Vec<u8>) {
+        self.write_digits(sequence);
+        out.extend_from_slice(&self.body);
+    }
+
+    /// Appends the request body of a batch of `count` events from event `first` on.
+    pub fn write_batch(&mut self, first: u64, count: u32, out: &mut Vec<u8>) {
+        for sequence in first..first + u64::from(count) {
+            out.push(if sequence == first { b'[' } else { b',' });
+            self.write_body(sequence, out);
+        }
+        out.push(b']');
+    }
+
     /// The payload of event `sequence`, as it was sent.
     pub fn payload(&mut self, sequence: u64) -> &[u8] {
         self.write_digits(sequence);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use reports::histogram::TimeHistogram;
-use reports::model::{ErrorCount, Interval, Outcomes, Repeats};
+use reports::model::{ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats};
 use uuid::Uuid;
 
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -24,7 +24,9 @@ const BUFFER_AGE_NS: u64 = 50_000_000;
 /// What became of one planned event.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Its number within the run.
+    /// What was asked.
+    pub operation: Operation,
+    /// Number of its event within the run; the first one's of a batch.
     pub sequence: u64,
     /// When it was due.
     pub intended_ns: u64,
@@ -49,6 +51,15 @@ pub enum SampleOutcome {
         status: u16,
         /// See the variant.
         id: Option<Uuid>,
+    },
+    /// 2xx to a batch: each event was acknowledged or refused by itself.
+    Batch {
+        /// HTTP status.
+        status: u16,
+        /// Number and id of each event that was acknowledged.
+        acknowledged: Box<[(u64, Option<Uuid>)]>,
+        /// How many were not.
+        refused: u32,
     },
     /// 4xx.
     Rejected {
@@ -113,6 +124,8 @@ pub struct Recording {
     pub repeats_accepted: u64,
     /// Outcomes of the warm-up.
     pub outcomes_warmup: Outcomes,
+    /// The steady phase by operation; those that were never asked for are not there.
+    pub operations: Vec<OperationLoad>,
 }
 
 /// The running numbers for a progress line.
@@ -135,7 +148,17 @@ pub struct Recorder {
     open_for_ns: u64,
     open: VecDeque<OpenInterval>,
     errors: HashMap<String, u64>,
+    operations: BTreeMap<Operation, OfOperation>,
     recording: Recording,
+}
+
+/// The steady phase of one operation.
+#[derive(Debug, Default)]
+struct OfOperation {
+    outcomes: Outcomes,
+    events_acknowledged: u64,
+    response_time: TimeHistogram,
+    service_time: TimeHistogram,
 }
 
 #[derive(Debug)]
@@ -158,6 +181,7 @@ impl Recorder {
             open_for_ns: 2 * request_timeout_ns + INTERVAL_NS,
             open: VecDeque::new(),
             errors: HashMap::new(),
+            operations: BTreeMap::new(),
             recording: Recording {
                 outcomes: Outcomes::default(),
                 repeats: Repeats::default(),
@@ -173,6 +197,7 @@ impl Recorder {
                 acknowledged: Vec::new(),
                 repeats_accepted: 0,
                 outcomes_warmup: Outcomes::default(),
+                operations: Vec::new(),
             },
         }
     }
@@ -188,23 +213,32 @@ impl Recorder {
         self.count_details(sample);
         self.record_times(sample);
         self.record_interval(sample, offset_ns);
+        self.operations.entry(sample.operation).or_default().record(sample);
         self.recording.last_done_ns = self.recording.last_done_ns.max(sample.done_ns - self.steady_begin_ns);
     }
 
     fn enter_in_ledger(&mut self, sample: &Sample) {
-        if let SampleOutcome::Accepted { id, .. } = sample.outcome {
-            if sample.repeat {
+        let (one, several) = match &sample.outcome {
+            SampleOutcome::Accepted { .. } if sample.operation != Operation::Ingest => return,
+            SampleOutcome::Accepted { .. } if sample.repeat => {
                 self.recording.repeats_accepted += 1;
-            } else {
-                let entry = Acknowledged { sequence: sample.sequence, id, done_ns: sample.done_ns };
-                self.recording.acknowledged.push(entry);
+                return;
             }
-        }
+            SampleOutcome::Accepted { id, .. } => (Some((sample.sequence, *id)), &[][..]),
+            SampleOutcome::Batch { acknowledged, .. } => (None, &acknowledged[..]),
+            _ => return,
+        };
+        let done_ns = sample.done_ns;
+        let entries = one.into_iter().chain(several.iter().copied());
+        self.recording.acknowledged.extend(entries.map(|(sequence, id)| Acknowledged { sequence, id, done_ns }));
     }
 
     fn count_details(&mut self, sample: &Sample) {
         let (status, error) = match &sample.outcome {
-            SampleOutcome::Accepted { status, .. } => (Some(*status), None),
+            SampleOutcome::Accepted { status, .. } | SampleOutcome::Batch { status, refused: 0, .. } => {
+                (Some(*status), None)
+            }
+            SampleOutcome::Batch { status, .. } => (Some(*status), Some("events of a batch refused".to_owned())),
             SampleOutcome::Rejected { status } | SampleOutcome::FailedStatus { status } => {
                 let expected = sample.repeat && *status == 409;
                 (Some(*status), (!expected).then(|| format!("HTTP {status}")))
@@ -231,7 +265,7 @@ impl Recorder {
         let response_ns = sample.done_ns.saturating_sub(sample.intended_ns);
         let recording = &mut self.recording;
         match sample.outcome {
-            SampleOutcome::Accepted { .. } | SampleOutcome::TimedOut => {
+            SampleOutcome::Accepted { .. } | SampleOutcome::Batch { .. } | SampleOutcome::TimedOut => {
                 recording.response_time.record(response_ns);
                 let sent_ns = sample.sent_ns.unwrap_or(sample.sendable_ns);
                 recording.service_time.record(sample.done_ns.saturating_sub(sent_ns));
@@ -294,7 +328,35 @@ impl Recorder {
         let mut errors: Vec<_> = self.errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect();
         errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.kind.cmp(&b.kind)));
         self.recording.errors = errors;
+        self.recording.operations = self.operations.into_iter().map(|(of, load)| load.finish(of)).collect();
         self.recording
+    }
+}
+
+impl OfOperation {
+    fn record(&mut self, sample: &Sample) {
+        count(&mut self.outcomes, &sample.outcome);
+        self.response_time.record(sample.done_ns.saturating_sub(sample.intended_ns));
+        if let Some(sent_ns) = sample.sent_ns {
+            self.service_time.record(sample.done_ns.saturating_sub(sent_ns));
+        }
+        self.events_acknowledged += match &sample.outcome {
+            SampleOutcome::Accepted { .. } => u64::from(sample.operation == Operation::Ingest),
+            SampleOutcome::Batch { acknowledged, .. } => acknowledged.len() as u64,
+            _ => 0,
+        };
+    }
+
+    fn finish(self, operation: Operation) -> OperationLoad {
+        let censored = self.outcomes.timed_out + self.outcomes.not_sent;
+        OperationLoad {
+            operation,
+            planned: self.outcomes.total(),
+            outcomes: self.outcomes,
+            events_acknowledged: self.events_acknowledged,
+            response_time: self.response_time.times(censored),
+            service_time: self.service_time.times(self.outcomes.timed_out),
+        }
     }
 }
 
@@ -315,7 +377,7 @@ impl OpenInterval {
         count(&mut self.outcomes, &sample.outcome);
         let response_ns = sample.done_ns.saturating_sub(sample.intended_ns);
         match sample.outcome {
-            SampleOutcome::Accepted { .. } => self.response_time.record(response_ns),
+            SampleOutcome::Accepted { .. } | SampleOutcome::Batch { .. } => self.response_time.record(response_ns),
             SampleOutcome::TimedOut | SampleOutcome::NotSent => {
                 self.response_time.record(response_ns);
                 self.response_time_censored += 1;
@@ -341,8 +403,8 @@ impl OpenInterval {
 
 fn count(outcomes: &mut Outcomes, outcome: &SampleOutcome) {
     let counter = match outcome {
-        SampleOutcome::Accepted { .. } => &mut outcomes.accepted,
-        SampleOutcome::Rejected { .. } => &mut outcomes.rejected,
+        SampleOutcome::Accepted { .. } | SampleOutcome::Batch { refused: 0, .. } => &mut outcomes.accepted,
+        SampleOutcome::Rejected { .. } | SampleOutcome::Batch { .. } => &mut outcomes.rejected,
         SampleOutcome::FailedStatus { .. } | SampleOutcome::Failed { .. } => &mut outcomes.failed,
         SampleOutcome::TimedOut => &mut outcomes.timed_out,
         SampleOutcome::NotSent => &mut outcomes.not_sent,
@@ -420,6 +482,7 @@ mod tests {
     fn sample(intended_ms: u64, outcome: SampleOutcome) -> Sample {
         let intended_ns = WARMUP_NS + intended_ms * MS;
         Sample {
+            operation: Operation::Ingest,
             sequence: intended_ms,
             intended_ns,
             sendable_ns: intended_ns,

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
 use crate::steady::{self, Steady};
-use crate::target::{Target, TargetError};
+use crate::target::{Reach, Target, TargetError};
 
 /// Time for starting, stopping and reading the ledger that a plan is expected to take beside its phases, per repetition.
 const OVERHEAD_EXPECTED: Duration = Duration::from_secs(2);
@@ -232,7 +232,7 @@ impl Measurement<'_> {
             Some(url) => url.clone(),
             None => reference.insert(Reference::start(&self.configuration()).await?).url.clone(),
         };
-        let target = Target::new(&url)?;
+        let target = Target::new(&url, &Reach::default())?;
         let keys = match &self.resolved.api_key {
             Some(key) => vec![key.clone()],
             None => {

@@ -1,74 +1,51 @@
-//! The send loop: for each time of the schedule, wait until it, take a free connection, send, record.
+//! The send loop: for each time of the schedule, wait until it, take a free connection, send; read what comes back; record.
 //!
-//! One loop for every load model: the schedule says when an event is due, the loop never asks how the server is doing. An event that
+//! One loop for every load model: the schedule says when a request is due, the loop never asks how the server is doing. A request that
 //! finds all connections busy waits, and its response time counts from when it was due; one that waits longer than the request
-//! timeout is recorded as not sent. Runs on a thread of its own with a single-threaded runtime.
+//! timeout is recorded as not sent. Runs on a thread of its own, without a runtime: nothing but the kernel is between two sends.
 
-use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use reports::histogram::TimeHistogram;
+use reports::model::Operation;
 use serde::Deserialize;
-use tokio::task::{LocalSet, spawn_local, yield_now};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::connection::{Answer, Connection, Exchange, ExchangeError};
+use crate::connection::{Destination, Done};
+use crate::exchange::{Answer, ExchangeError};
 use crate::observe::process::ThreadUsage;
-use crate::pace::Pacer;
-use crate::payload::Payloads;
+use crate::pace::{Pacer, Pacing};
 use crate::pool::Pool;
 use crate::recorder::{Sample, SampleOutcome, Samples};
+use crate::requests::{Next, Recent, Requests};
 use crate::schedule::{Due, Schedule};
 
-/// Acknowledged events that a deliberate repeat is chosen from.
-const REPEAT_WINDOW: usize = 1_024;
+/// The loop looks this often at least whether it is to stop.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// What to send, where and when.
 #[derive(Debug)]
 pub struct Load {
     /// The run's clock.
     pub clock: Clock,
-    /// When each event is due.
+    /// When each request is due.
     pub schedule: Schedule,
-    /// The events.
-    pub payloads: Payloads,
+    /// The requests.
+    pub requests: Requests,
     /// Where they go.
     pub destination: Destination,
     /// Connections.
     pub connections: usize,
+    /// How to wait for what is due.
+    pub pacing: Pacing,
     /// See [`reports::model::Plan::request_timeout_ms`].
     pub request_timeout: Duration,
-    /// Share of events that repeat an acknowledged one, 0..=1.
-    pub duplicates_share: f64,
-    /// Seed of the choice of repeats.
-    pub seed: u64,
     /// Set from outside to end early.
     pub stop: Arc<AtomicBool>,
-}
-
-/// Where events go.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// Resolved address.
-    pub address: SocketAddr,
-    /// `Host` of the target's URL.
-    pub host: HeaderValue,
-    /// Path of the ingestion route.
-    pub path: Uri,
-    /// `Bearer KEY`, one per organisation; events go round.
-    pub authorizations: Vec<HeaderValue>,
 }
 
 /// What the sending thread itself can tell after a load.
@@ -80,149 +57,175 @@ pub struct Sent {
     pub reconnects: u64,
     /// What the acknowledgements claim to be worth, when they say so.
     pub durability: Option<String>,
-    /// Events taken from the schedule.
+    /// Sequence numbers given to events.
     pub planned: u64,
     /// What the machine did to the sending thread from the first to the last event.
     pub thread: ThreadUsage,
+    /// Share of that time in which the thread had something to do, 0..=1: neither slept nor spun for nothing.
+    pub busy_share: f64,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+struct Flight {
+    operation: Operation,
+    sequence: u64,
+    events: u32,
+    repeat: bool,
+    intended_ns: u64,
+    sendable_ns: u64,
 }
 
 impl Load {
     /// Sends it all on this thread; `begin` is told the instant from which the schedule counts, once every connection is open, and
     /// says where samples go.
     pub fn run(self, begin: impl FnOnce(u64) -> io::Result<Samples>) -> io::Result<Sent> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, self.send_all(begin))
-    }
-
-    async fn send_all(mut self, begin: impl FnOnce(u64) -> io::Result<Samples>) -> io::Result<Sent> {
-        let timeout_ns = self.request_timeout.as_nanos() as u64;
-        let pacer = Pacer::new(self.clock)?;
-        let pool = Pool::open(self.destination.address, self.connections, self.clock).await?;
-        let mut events = Events::new(&self);
+        let pool = Pool::open(self.destination, self.connections, self.clock)?;
         let begin_ns = self.clock.now_ns();
-        let end_ns = begin_ns + self.schedule.length_ns();
-        let log = Rc::new(Log::new(begin(begin_ns)?));
+        let log = Log { samples: begin(begin_ns)?, recent: Recent::default(), durability: None };
+        let mut sending = Sending {
+            clock: self.clock,
+            begin_ns,
+            end_ns: begin_ns + self.schedule.length_ns(),
+            timeout_ns: self.request_timeout.as_nanos() as u64,
+            schedule: self.schedule,
+            due: None,
+            requests: self.requests,
+            pool,
+            pacer: Pacer::new(self.pacing),
+            log,
+            idle_ns: 0,
+        };
         let usage = ThreadUsage::own();
+        sending.send_all(&self.stop)?;
+        Ok(sending.sent(ThreadUsage::own().since(usage)))
+    }
+}
 
-        for due in self.schedule.by_ref() {
-            if let Due::At(offset_ns) = due {
-                pacer.until(begin_ns + offset_ns).await?;
+struct Sending {
+    clock: Clock,
+    begin_ns: u64,
+    end_ns: u64,
+    timeout_ns: u64,
+    schedule: Schedule,
+    /// What is to be sent next.
+    due: Option<Due>,
+    requests: Requests,
+    pool: Pool<Flight>,
+    pacer: Pacer,
+    log: Log,
+    idle_ns: u64,
+}
+
+impl Sending {
+    fn send_all(&mut self, stop: &AtomicBool) -> io::Result<()> {
+        self.due = self.schedule.next();
+        while (self.due.is_some() && !stop.load(Ordering::Relaxed)) || self.pool.flights() > 0 {
+            if stop.load(Ordering::Relaxed) {
+                self.due = None;
             }
-            let deadline_ns = if let Due::At(offset_ns) = due { begin_ns + offset_ns + timeout_ns } else { end_ns };
-            if self.stop.load(Ordering::Relaxed) {
-                break;
+            self.send_due();
+            self.wait()?;
+            while self.pool.next(&mut |done| self.log.enter(done)) {
+                // Between two answers, not after all of them: what is due does not wait for what is done.
+                self.send_due();
             }
-            let connection = pool.take(deadline_ns).await;
+            self.pool.turn(&mut |done| self.log.enter(done));
+        }
+        Ok(())
+    }
+
+    /// Sends everything that is due and finds a free connection.
+    fn send_due(&mut self) {
+        while let Some(due) = self.due {
+            let now_ns = self.clock.now_ns();
             let intended_ns = match due {
-                Due::At(offset_ns) => begin_ns + offset_ns,
-                Due::WhenFree if self.clock.now_ns() >= end_ns => break,
-                Due::WhenFree => self.clock.now_ns(),
-            };
-            let event = events.next(&log);
-            match connection {
-                Some(connection) => {
-                    spawn_local(carry(
-                        Rc::clone(&pool),
-                        connection,
-                        event,
-                        intended_ns,
-                        self.request_timeout,
-                        Rc::clone(&log),
-                    ));
+                Due::At(offset_ns) if self.begin_ns + offset_ns > now_ns => return,
+                Due::At(offset_ns) => self.begin_ns + offset_ns,
+                Due::WhenFree if now_ns >= self.end_ns => {
+                    self.due = None;
+                    return;
                 }
-                None => log.push(event.not_sent(intended_ns, self.clock.now_ns())),
+                Due::WhenFree => now_ns,
+            };
+            match self.pool.free_since_ns() {
+                Some(free_since_ns) => self.send(intended_ns, free_since_ns.max(intended_ns)),
+                None if now_ns > intended_ns + self.timeout_ns => self.leave_unsent(intended_ns, now_ns),
+                None => return,
             }
-            // Lets the request be written before the next one is looked at, also when the schedule is behind.
-            yield_now().await;
-        }
-        pool.all_free(self.clock.now_ns() + 2 * timeout_ns).await;
-        Ok(log.sent(&pool, events.sequence, ThreadUsage::own().since(usage)))
-    }
-}
-
-/// Carries one event over one connection, and puts what came of it into the log.
-async fn carry(
-    pool: Rc<Pool>,
-    mut connection: Connection,
-    event: Event,
-    intended_ns: u64,
-    patience: Duration,
-    log: Rc<Log>,
-) {
-    let sendable_ns = connection.free_since_ns.max(intended_ns);
-    let Event { sequence, repeat, request } = event;
-    let exchange = connection.exchange(request, pool.clock(), patience).await;
-    let whole = exchange.answer.is_ok();
-    let Exchange { sent_ns, done_ns, answer } = exchange;
-    let outcome = log.judge(answer, sequence);
-    log.push(Sample { sequence, intended_ns, sendable_ns, sent_ns, done_ns, repeat, outcome });
-    if whole { pool.give_back(connection).await } else { pool.discard(connection) }
-}
-
-/// One event, ready to go.
-struct Event {
-    sequence: u64,
-    repeat: bool,
-    request: Request<Full<Bytes>>,
-}
-
-impl Event {
-    fn not_sent(self, intended_ns: u64, now_ns: u64) -> Sample {
-        let (sequence, repeat, outcome) = (self.sequence, self.repeat, SampleOutcome::NotSent);
-        Sample { sequence, intended_ns, sendable_ns: now_ns, sent_ns: None, done_ns: now_ns, repeat, outcome }
-    }
-}
-
-/// Makes the events, in order, with a repeat now and then.
-struct Events {
-    payloads: Payloads,
-    destination: Destination,
-    duplicates_share: f64,
-    random: ChaCha8Rng,
-    sequence: u64,
-}
-
-impl Events {
-    fn new(load: &Load) -> Self {
-        Self {
-            payloads: load.payloads.clone(),
-            destination: load.destination.clone(),
-            duplicates_share: load.duplicates_share,
-            random: ChaCha8Rng::seed_from_u64(load.seed),
-            sequence: 0,
+            self.due = self.schedule.next();
         }
     }
 
-    /// A repeat takes a number of its own in the plan, but carries the acknowledged event's `dedup_id`, payload and key.
-    fn next(&mut self, log: &Log) -> Event {
-        let repeated = (self.duplicates_share > 0.0 && self.random.random_bool(self.duplicates_share))
-            .then(|| log.any_acknowledged(&mut self.random))
-            .flatten();
-        let sequence = repeated.unwrap_or(self.sequence);
-        self.sequence += 1;
-        Event { sequence, repeat: repeated.is_some(), request: self.request(sequence) }
+    fn send(&mut self, intended_ns: u64, sendable_ns: u64) {
+        let Next { request, operation, sequence, events, repeat } = self.requests.next(&self.log.recent, intended_ns);
+        let flight = Flight { operation, sequence, events, repeat, intended_ns, sendable_ns };
+        let sent_ns = self.clock.now_ns();
+        if let Err((flight, error)) = self.pool.send(&request, self.timeout_ns, flight) {
+            let done_ns = self.clock.now_ns();
+            self.log.enter(Done { flight, sent_ns, done_ns, answer: Err(error) });
+        }
     }
 
-    fn request(&mut self, sequence: u64) -> Request<Full<Bytes>> {
-        let Destination { host, path, authorizations, .. } = &self.destination;
-        let mut request = Request::new(Full::new(self.payloads.body(sequence)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = path.clone();
-        let headers = request.headers_mut();
-        headers.insert(HOST, host.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if !authorizations.is_empty() {
-            headers.insert(AUTHORIZATION, authorizations[sequence as usize % authorizations.len()].clone());
+    fn leave_unsent(&mut self, intended_ns: u64, now_ns: u64) {
+        let Next { operation, sequence, repeat, .. } = self.requests.next(&self.log.recent, intended_ns);
+        self.log.samples.push(Sample {
+            operation,
+            sequence,
+            intended_ns,
+            sendable_ns: now_ns,
+            sent_ns: None,
+            done_ns: now_ns,
+            repeat,
+            outcome: SampleOutcome::NotSent,
+        });
+    }
+
+    /// Waits until a socket is ready, something is due and could be sent, or a timeout has passed.
+    fn wait(&mut self) -> io::Result<()> {
+        let free = self.pool.free_since_ns().is_some();
+        let due_ns = match self.due {
+            Some(Due::At(offset_ns)) if free => Some(self.begin_ns + offset_ns),
+            // It will not wait for ever.
+            Some(Due::At(offset_ns)) => Some(self.begin_ns + offset_ns + self.timeout_ns + 1),
+            Some(Due::WhenFree) | None => None,
+        };
+        let now_ns = self.clock.now_ns();
+        let left_ns = |at_ns: u64| at_ns.saturating_sub(now_ns);
+        let sleep = due_ns.map_or(LOOK_UP, |due_ns| self.pacer.sleep(left_ns(due_ns)).min(LOOK_UP));
+        let turn = self.pool.next_turn_ns().map_or(LOOK_UP, |turn_ns| Duration::from_nanos(left_ns(turn_ns)));
+        let limit = sleep.min(turn);
+        self.pool.wait(Some(limit))?;
+        let woke_ns = self.clock.now_ns();
+        if !self.pool.has_news() {
+            self.idle_ns += woke_ns - now_ns;
+            if !limit.is_zero() && limit < LOOK_UP {
+                self.pacer.woke_late_by(woke_ns.saturating_sub(now_ns + limit.as_nanos() as u64));
+            }
+        } else if !limit.is_zero() {
+            self.idle_ns += woke_ns - now_ns;
         }
-        request
+        Ok(())
+    }
+
+    fn sent(self, thread: ThreadUsage) -> Sent {
+        let length_ns = self.clock.now_ns() - self.begin_ns;
+        Sent {
+            connect_time: self.pool.connect_time().clone(),
+            reconnects: self.pool.reconnects(),
+            durability: self.log.durability,
+            planned: self.requests.sequences(),
+            thread,
+            busy_share: 1.0 - (self.idle_ns as f64 / length_ns.max(1) as f64).min(1.0),
+        }
     }
 }
 
-/// What the tasks of the sending thread write down.
+/// What the loop writes down.
 struct Log {
-    samples: RefCell<Samples>,
-    acknowledged: RefCell<Vec<u64>>,
-    durability: RefCell<Option<String>>,
+    samples: Samples,
+    recent: Recent,
+    durability: Option<String>,
 }
 
 /// The parts of an acknowledgement that are looked at.
@@ -234,66 +237,78 @@ struct Acknowledgement<'a> {
     durability: Option<&'a str>,
 }
 
+/// An item of the answer to a batch.
+#[derive(Deserialize)]
+struct Item<'a> {
+    status: u16,
+    #[serde(borrow)]
+    id: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Items<'a> {
+    #[serde(borrow)]
+    results: Vec<Item<'a>>,
+}
+
 impl Log {
-    fn new(samples: Samples) -> Self {
-        Self {
-            samples: RefCell::new(samples),
-            acknowledged: RefCell::new(Vec::with_capacity(REPEAT_WINDOW)),
-            durability: RefCell::new(None),
-        }
+    fn enter(&mut self, done: Done<'_, Flight>) {
+        let Done { flight, sent_ns, done_ns, answer } = done;
+        let outcome = self.judge(answer, &flight, done_ns);
+        let Flight { operation, sequence, repeat, intended_ns, sendable_ns, .. } = flight;
+        let sent_ns = Some(sent_ns);
+        self.samples.push(Sample { operation, sequence, intended_ns, sendable_ns, sent_ns, done_ns, repeat, outcome });
     }
 
-    fn push(&self, sample: Sample) {
-        self.samples.borrow_mut().push(sample);
-    }
-
-    fn judge(&self, answer: Result<Answer, ExchangeError>, sequence: u64) -> SampleOutcome {
-        let answer = match answer {
+    fn judge(&mut self, answer: Result<Answer<'_>, ExchangeError>, flight: &Flight, done_ns: u64) -> SampleOutcome {
+        let Answer { status, body } = match answer {
             Ok(answer) => answer,
             Err(ExchangeError::TimedOut) => return SampleOutcome::TimedOut,
             Err(ExchangeError::Closed) => {
                 return SampleOutcome::Failed { error: "connection closed before the whole answer" };
             }
-            Err(ExchangeError::NotHttp) => return SampleOutcome::Failed { error: "answer is not HTTP/1.1" },
+            Err(ExchangeError::NotHttp) => return SampleOutcome::Failed { error: "answer is not HTTP" },
             Err(ExchangeError::BodyTooLong) => {
-                return SampleOutcome::Failed { error: "answer's body is longer than 64 KiB" };
+                return SampleOutcome::Failed { error: "answer's body is longer than 1 MiB" };
             }
         };
-        let status = answer.status.as_u16();
         match status {
-            200..300 => SampleOutcome::Accepted { status, id: self.acknowledgement(&answer.body, sequence) },
+            200..300 => match flight.operation {
+                Operation::Ingest => {
+                    let id = self.acknowledgement(body);
+                    self.recent.acknowledged(flight.sequence, id, done_ns);
+                    SampleOutcome::Accepted { status, id }
+                }
+                Operation::Batch => self.batch(status, body, flight, done_ns),
+                Operation::Inbox | Operation::Ack => SampleOutcome::Accepted { status, id: None },
+            },
             400..500 => SampleOutcome::Rejected { status },
             _ => SampleOutcome::FailedStatus { status },
         }
     }
 
-    fn acknowledgement(&self, body: &[u8], sequence: u64) -> Option<Uuid> {
-        let mut acknowledged = self.acknowledged.borrow_mut();
-        if acknowledged.len() < REPEAT_WINDOW {
-            acknowledged.push(sequence);
-        } else {
-            acknowledged[sequence as usize % REPEAT_WINDOW] = sequence;
-        }
+    fn acknowledgement(&mut self, body: &[u8]) -> Option<Uuid> {
         let acknowledgement: Acknowledgement<'_> = serde_json::from_slice(body).ok()?;
-        let mut durability = self.durability.borrow_mut();
-        if durability.is_none() {
-            *durability = acknowledgement.durability.map(str::to_owned);
+        if self.durability.is_none() {
+            self.durability = acknowledgement.durability.map(str::to_owned);
         }
         acknowledgement.id?.parse().ok()
     }
 
-    fn any_acknowledged(&self, random: &mut ChaCha8Rng) -> Option<u64> {
-        let acknowledged = self.acknowledged.borrow();
-        (!acknowledged.is_empty()).then(|| acknowledged[random.random_range(0..acknowledged.len())])
-    }
-
-    fn sent(&self, pool: &Pool, planned: u64, thread: ThreadUsage) -> Sent {
-        Sent {
-            connect_time: pool.connect_time(),
-            reconnects: pool.reconnects(),
-            durability: self.durability.take(),
-            planned,
-            thread,
+    /// Each item of a batch is acknowledged by itself.
+    fn batch(&mut self, status: u16, body: &[u8], flight: &Flight, done_ns: u64) -> SampleOutcome {
+        let Ok(Items { results }) = serde_json::from_slice(body) else {
+            return SampleOutcome::Failed { error: "answer to a batch does not have a result for each event" };
+        };
+        if results.len() != flight.events as usize {
+            return SampleOutcome::Failed { error: "answer to a batch does not have a result for each event" };
         }
+        let accepted = results.iter().zip(flight.sequence..).filter(|(item, _)| (200..300).contains(&item.status));
+        let acknowledged: Box<[_]> =
+            accepted.map(|(item, sequence)| (sequence, item.id.and_then(|id| id.parse().ok()))).collect();
+        for &(sequence, id) in &acknowledged {
+            self.recent.acknowledged(sequence, id, done_ns);
+        }
+        SampleOutcome::Batch { status, refused: flight.events - acknowledged.len() as u32, acknowledged }
     }
 }

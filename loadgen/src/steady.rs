@@ -10,17 +10,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use reports::histogram::TimeHistogram;
-use reports::model::{self, BacklogSample, Outcomes, Plan, Repeats, Resources, Times};
+use reports::model::{self, BacklogSample, Operation, Outcomes, Plan, Repeats, Resources, Times};
 use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
 
 use crate::clock::Clock;
+use crate::connection::Destination;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessUsage, cpu_s_of_all};
+use crate::pace::Pacing;
 use crate::payload::Payloads;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
+use crate::requests::{Mix, Requests};
 use crate::schedule::Schedule;
-use crate::send::{Destination, Load, Sent};
+use crate::send::{Load, Sent};
 use crate::target::Target;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -119,12 +122,17 @@ impl Steady<'_> {
         let load = Load {
             clock: self.clock,
             schedule: Schedule::new(plan.arrivals, plan.rate_per_s, warmup_ns + steady_ns, self.seed),
-            payloads: self.payloads.clone(),
+            requests: Requests::new(
+                &self.destination,
+                self.payloads.clone(),
+                Mix { weights: vec![(Operation::Ingest, 1.0)], batch_events: 10 },
+                plan.duplicates_share,
+                self.seed,
+            ),
             destination: self.destination.clone(),
             connections: plan.connections as usize,
+            pacing: Pacing::Hybrid,
             request_timeout: Duration::from_millis(plan.request_timeout_ms),
-            duplicates_share: plan.duplicates_share,
-            seed: self.seed,
             stop: Arc::clone(self.stop),
         };
         let snapshot = Arc::clone(&self.snapshot);
@@ -193,6 +201,7 @@ impl Steady<'_> {
             connections: plan.connections,
             reconnects: sent.reconnects,
             connect_time: sent.connect_time.times(0),
+            operations: if recording.operations.len() > 1 { recording.operations } else { Vec::new() },
             intervals: recording.intervals,
             backlog,
         };
@@ -227,6 +236,7 @@ pub fn empty_load(plan: &Plan) -> model::Load {
         connections: plan.connections,
         reconnects: 0,
         connect_time: none(),
+        operations: Vec::new(),
         intervals: Vec::new(),
         backlog: Vec::new(),
     }

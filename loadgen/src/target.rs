@@ -2,17 +2,23 @@
 //! connections ([`crate::connection`]).
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::{Position, Url};
 use uuid::Uuid;
 
+use crate::connection::Destination;
+use crate::http2::Origin;
 use crate::observe::prometheus::Scrape;
-use crate::send::Destination;
+use crate::stream::Door;
+use crate::tls::{self, Trust};
 
 /// A control call that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,14 +30,50 @@ pub const INBOX_PAGE_EVENTS: usize = 1_000;
 pub struct Target {
     client: Client,
     base: Url,
+    /// For the load's connections, when the target speaks TLS.
+    load_tls: Option<Arc<ClientConfig>>,
+    http2: bool,
+    streams: usize,
+}
+
+/// How a target is to be talked to.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// HTTP/2 in place of HTTP/1.1, for the load.
+    pub http2: bool,
+    /// Requests at a time on one connection of the load; 1 for HTTP/1.1.
+    pub streams: usize,
+    /// PEM file of an authority to trust beside the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Trust anybody's certificate.
+    pub tls_insecure: bool,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self { http2: false, streams: 1, tls_ca: None, tls_insecure: false }
+    }
+}
+
+impl Reach {
+    fn trust(&self) -> Trust<'_> {
+        match &self.tls_ca {
+            _ if self.tls_insecure => Trust::Anybody,
+            Some(file) => Trust::SystemAnd(file),
+            None => Trust::System,
+        }
+    }
 }
 
 /// A control call did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// `--target` is none.
-    #[error("'{0}' is not a target: give http://HOST:PORT")]
+    #[error("'{0}' is not a target: give http://HOST:PORT or https://HOST:PORT")]
     BadUrl(String),
+    /// The authorities to trust cannot be had.
+    #[error("{0}")]
+    Tls(String),
     /// Nobody there.
     #[error("{call}: {reason}")]
     Unreachable {
@@ -87,15 +129,23 @@ struct GeneratedKey {
 }
 
 impl Target {
-    /// A target at `url` (`http://HOST:PORT`).
-    pub fn new(url: &str) -> Result<Self, TargetError> {
+    /// A target at `url` (`http://HOST:PORT` or `https://…`).
+    pub fn new(url: &str, reach: &Reach) -> Result<Self, TargetError> {
         let bad = || TargetError::BadUrl(url.to_owned());
         let base: Url = url.parse().map_err(|_| bad())?;
-        if base.scheme() != "http" || base.host_str().is_none() {
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(bad());
         }
-        let client = Client::builder().timeout(CALL_TIMEOUT).no_proxy().build().map_err(|_| bad())?;
-        Ok(Self { client, base })
+        let tls = |alpn: &[&[u8]]| {
+            tls::client_config(reach.trust(), alpn).map_err(|error| TargetError::Tls(error.to_string()))
+        };
+        let client = Client::builder().timeout(CALL_TIMEOUT).no_proxy().tls_backend_preconfigured(tls(&[b"http/1.1"])?);
+        let client = client.build().map_err(|_| bad())?;
+        let load_tls = match base.scheme() {
+            "https" => Some(Arc::new(tls(if reach.http2 { &[b"h2"] } else { &[b"http/1.1"] })?)),
+            _ => None,
+        };
+        Ok(Self { client, base, load_tls, http2: reach.http2, streams: reach.streams })
     }
 
     /// Its base URL, without a slash at the end.
@@ -118,19 +168,31 @@ impl Target {
 
     /// Where the load goes, with one key per organisation.
     pub fn destination(&self, keys: &[String]) -> Result<Destination, TargetError> {
-        let bad_key =
-            |_| TargetError::Unexpected { call: "the API key".to_owned(), reason: "it is no header value".to_owned() };
         let host = &self.base[Position::BeforeHost..Position::AfterPort];
-        let authorizations = keys.iter().map(|key| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(bad_key)?;
-            value.set_sensitive(true);
-            Ok(value)
+        let headers = keys.iter().map(|key| {
+            let fit = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+            let headers = format!("host: {host}\r\nauthorization: Bearer {key}\r\n");
+            fit.then(|| headers.into_bytes()).ok_or_else(|| TargetError::Unexpected {
+                call: "the API key".to_owned(),
+                reason: "it is no header value".to_owned(),
+            })
         });
+        let name = || {
+            let name = self.base.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            ServerName::try_from(name).map_err(|_| TargetError::BadUrl(self.base.to_string()))
+        };
+        let tls = match &self.load_tls {
+            Some(config) => Some((Arc::clone(config), name()?)),
+            None => None,
+        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         Ok(Destination {
-            address: self.address()?,
-            host: HeaderValue::from_str(host).map_err(|_| TargetError::BadUrl(self.base.to_string()))?,
-            path: Uri::from_static("/api/events"),
-            authorizations: authorizations.collect::<Result<_, _>>()?,
+            door: Door { address: self.address()?, tls },
+            origin: Origin { scheme, authority: host.to_owned() },
+            http2: self.http2,
+            streams: self.streams,
+            base_path: self.base.path().trim_end_matches('/').to_owned(),
+            headers: headers.collect::<Result<_, _>>()?,
         })
     }
 

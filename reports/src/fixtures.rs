@@ -145,6 +145,7 @@ fn load(b: Behaviour, seed: u64) -> Load {
         connections: 16,
         reconnects: 0,
         connect_time: connect.times(0),
+        operations: Vec::new(),
         intervals,
         backlog: backlog(b),
     }

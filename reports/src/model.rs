@@ -348,6 +348,9 @@ pub struct Load {
     pub reconnects: u64,
     /// Time to open a connection.
     pub connect_time: Times,
+    /// By operation, where several were mixed; the numbers above are of all of them together.
+    #[serde(default)]
+    pub operations: Vec<OperationLoad>,
     /// By second of the phase (of intended time).
     pub intervals: Vec<Interval>,
     /// What the target said was pending, over time; empty when it does not say.
@@ -374,6 +377,37 @@ impl Load {
     pub fn backlog_peak(&self) -> Option<u64> {
         self.backlog.iter().map(|s| s.pending_events).max()
     }
+}
+
+/// What a target can be asked by a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// `POST /api/events`: one event.
+    Ingest,
+    /// `POST /api/events/batch`: several events.
+    Batch,
+    /// `GET /api/inbox`: reading persisted events.
+    Inbox,
+    /// `POST /api/ack/{id}`: taking one event out of the inbox.
+    Ack,
+}
+
+/// One operation's part of the steady phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationLoad {
+    /// Which.
+    pub operation: Operation,
+    /// Requests planned.
+    pub planned: u64,
+    /// What became of them; a batch of which any event was refused is rejected.
+    pub outcomes: Outcomes,
+    /// Events that these requests got acknowledged.
+    pub events_acknowledged: u64,
+    /// done − intended, of all outcomes.
+    pub response_time: Times,
+    /// done − sent, of all that were sent.
+    pub service_time: Times,
 }
 
 /// What became of the planned events; the sum is `planned`.

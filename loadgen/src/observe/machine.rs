@@ -5,7 +5,7 @@ use std::path::Path;
 
 use reports::model::Environment;
 
-use crate::pace::Pacer;
+use crate::poller::Poller;
 
 /// The environment of a run against a target on this host or another, whose data are under `data` when that is known.
 pub fn environment(same_host: bool, data: Option<&Path>) -> Environment {
@@ -20,7 +20,7 @@ pub fn environment(same_host: bool, data: Option<&Path>) -> Environment {
         virtualization: virtualization(),
         same_host,
         data_filesystem: data.and_then(filesystem),
-        pacing: Pacer::DESCRIPTION.to_owned(),
+        pacing: Poller::DESCRIPTION.to_owned(),
     }
 }
 

@@ -1,0 +1,202 @@
+//! What is sent: events one by one, now and then a deliberate repeat, and, if the plan mixes them, batches, looks into the inbox and
+//! acknowledgements of what was found there.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use reports::model::Operation;
+use uuid::Uuid;
+
+use crate::connection::Destination;
+use crate::exchange::Request;
+use crate::payload::Payloads;
+
+/// Acknowledged events that a deliberate repeat is chosen from.
+const REPEAT_WINDOW: usize = 1_024;
+/// Acknowledged events that are kept for `POST /api/ack/{id}`, how far apart they are, and how old one must be, so that a target that
+/// persists within a second knows it.
+const ACKABLE_MAX: usize = 1_024;
+const ACKABLE_EVERY_NS: u64 = 5_000_000;
+const ACKABLE_AGE_NS: u64 = 1_000_000_000;
+/// Events asked for by one look into the inbox.
+const INBOX_EVENTS: u32 = 100;
+
+/// How often each operation is chosen.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// Operations with their weights, which are not negative and not all 0.
+    pub weights: Vec<(Operation, f64)>,
+    /// Events in one batch.
+    pub batch_events: u32,
+}
+
+/// Events that were acknowledged of late.
+#[derive(Debug, Default)]
+pub struct Recent {
+    repeatable: Vec<u64>,
+    ackable: VecDeque<(u64, Uuid, u64)>,
+}
+
+impl Recent {
+    /// Event `sequence` was acknowledged with this id.
+    pub fn acknowledged(&mut self, sequence: u64, id: Option<Uuid>, done_ns: u64) {
+        if self.repeatable.len() < REPEAT_WINDOW {
+            self.repeatable.push(sequence);
+        } else {
+            self.repeatable[sequence as usize % REPEAT_WINDOW] = sequence;
+        }
+        let Some(id) = id else { return };
+        if self.ackable.back().is_none_or(|&(_, _, last_ns)| done_ns > last_ns + ACKABLE_EVERY_NS) {
+            if self.ackable.len() == ACKABLE_MAX {
+                self.ackable.pop_front();
+            }
+            self.ackable.push_back((sequence, id, done_ns));
+        }
+    }
+
+    fn repeat(&self, random: &mut ChaCha8Rng) -> Option<u64> {
+        (!self.repeatable.is_empty()).then(|| self.repeatable[random.random_range(0..self.repeatable.len())])
+    }
+
+    fn ackable(&self, now_ns: u64, random: &mut ChaCha8Rng) -> Option<(u64, Uuid)> {
+        let old = self.ackable.partition_point(|&(_, _, done_ns)| done_ns + ACKABLE_AGE_NS < now_ns);
+        (old > 0).then(|| {
+            let (sequence, id, _) = self.ackable[random.random_range(0..old)];
+            (sequence, id)
+        })
+    }
+}
+
+/// The next request, and what to remember of it.
+#[derive(Debug)]
+pub struct Next<'a> {
+    /// To be sent.
+    pub request: Request<'a>,
+    /// What it is.
+    pub operation: Operation,
+    /// Its event, or the first of its events.
+    pub sequence: u64,
+    /// How many events it carries.
+    pub events: u32,
+    /// A deliberate repeat of an acknowledged event.
+    pub repeat: bool,
+}
+
+/// Makes the requests of a load, in order.
+#[derive(Debug)]
+pub struct Requests {
+    payloads: Payloads,
+    headers: Vec<Vec<u8>>,
+    base_path: String,
+    event_path: String,
+    batch_path: String,
+    mix: Mix,
+    duplicates_share: f64,
+    random: ChaCha8Rng,
+    sequence: u64,
+    requests: u64,
+    body: Vec<u8>,
+    path: String,
+}
+
+impl Requests {
+    /// Requests to `destination`, whose choices follow from `seed`.
+    pub fn new(destination: &Destination, payloads: Payloads, mix: Mix, duplicates_share: f64, seed: u64) -> Self {
+        let base_path = destination.base_path.clone();
+        Self {
+            payloads,
+            headers: destination.headers.clone(),
+            event_path: format!("{base_path}/api/events"),
+            batch_path: format!("{base_path}/api/events/batch"),
+            base_path,
+            mix,
+            duplicates_share,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            sequence: 0,
+            requests: 0,
+            body: Vec::new(),
+            path: String::new(),
+        }
+    }
+
+    /// Sequence numbers given out.
+    pub fn sequences(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The next one.
+    pub fn next(&mut self, recent: &Recent, now_ns: u64) -> Next<'_> {
+        self.requests += 1;
+        match self.operation() {
+            Operation::Batch => self.batch(),
+            Operation::Inbox => self.inbox(),
+            Operation::Ack => match recent.ackable(now_ns, &mut self.random) {
+                Some((sequence, id)) => self.ack(sequence, id),
+                None => self.event(recent),
+            },
+            Operation::Ingest => self.event(recent),
+        }
+    }
+
+    fn operation(&mut self) -> Operation {
+        if let [(only, _)] = self.mix.weights[..] {
+            return only;
+        }
+        let sum: f64 = self.mix.weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.random.random::<f64>() * sum;
+        for &(operation, weight) in &self.mix.weights {
+            if at < weight {
+                return operation;
+            }
+            at -= weight;
+        }
+        self.mix.weights.last().map_or(Operation::Ingest, |&(operation, _)| operation)
+    }
+
+    /// A repeat takes a number of its own in the plan, but carries the acknowledged event's `dedup_id`, payload and key.
+    fn event(&mut self, recent: &Recent) -> Next<'_> {
+        let repeated = (self.duplicates_share > 0.0 && self.random.random_bool(self.duplicates_share))
+            .then(|| recent.repeat(&mut self.random))
+            .flatten();
+        let sequence = repeated.unwrap_or(self.sequence);
+        self.sequence += 1;
+        self.body.clear();
+        self.payloads.write_body(sequence, &mut self.body);
+        let headers = headers(&self.headers, sequence);
+        let request = Request { method: "POST", path: &self.event_path, headers, body: Some(&self.body) };
+        Next { request, operation: Operation::Ingest, sequence, events: 1, repeat: repeated.is_some() }
+    }
+
+    fn batch(&mut self) -> Next<'_> {
+        let (sequence, events) = (self.sequence, self.mix.batch_events);
+        self.sequence += u64::from(events);
+        self.body.clear();
+        self.payloads.write_batch(sequence, events, &mut self.body);
+        let headers = headers(&self.headers, sequence);
+        let request = Request { method: "POST", path: &self.batch_path, headers, body: Some(&self.body) };
+        Next { request, operation: Operation::Batch, sequence, events, repeat: false }
+    }
+
+    fn inbox(&mut self) -> Next<'_> {
+        self.path.clear();
+        let _ = write!(self.path, "{}/api/inbox?limit={INBOX_EVENTS}", self.base_path);
+        let headers = headers(&self.headers, self.requests);
+        let request = Request { method: "GET", path: &self.path, headers, body: None };
+        Next { request, operation: Operation::Inbox, sequence: self.sequence, events: 0, repeat: false }
+    }
+
+    fn ack(&mut self, sequence: u64, id: Uuid) -> Next<'_> {
+        self.path.clear();
+        let _ = write!(self.path, "{}/api/ack/{id}", self.base_path);
+        let headers = headers(&self.headers, sequence);
+        let request = Request { method: "POST", path: &self.path, headers, body: Some(b"{}") };
+        Next { request, operation: Operation::Ack, sequence, events: 0, repeat: false }
+    }
+}
+
+/// Of the organisation that event `sequence` belongs to.
+fn headers(all: &[Vec<u8>], sequence: u64) -> &[u8] {
+    all.get(sequence as usize % all.len().max(1)).map_or(&[], Vec::as_slice)
+}
