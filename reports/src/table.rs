@@ -163,7 +163,7 @@ mod tests {
 
 each number is the median of 2 repetitions, with the smallest and largest below it
 
-generator at worst: late 3.41 µs (p99), waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 82.6 µs
+generator at worst: late at p99 3.41 µs, waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 82.6 µs
 
 objectives
   met        cache-first: response_time.p99 < 1ms  measured 564 µs
@@ -213,7 +213,7 @@ PASS (exit code 0)
  server CPU per event          25.2 µs
  server memory, peak          20.3 MiB
 
-generator at worst: late 3.27 µs (p99), waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 81.7 µs
+generator at worst: late at p99 3.27 µs, waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 81.7 µs
 
 objectives
   MISSED     elixir:4000: response_time.p99 < 1ms  measured 2 s (p99 is only known to be at least this: 143 events did not finish in time; missed even at the least it can be)
@@ -257,7 +257,7 @@ MISSED (exit code 3)
  server CPU per event              162 µs               25.2 µs           25.2 µs
  server memory, peak             32.3 MiB              20.3 MiB          20.3 MiB
 
-generator at worst: late 3.27 µs (p99), waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 75.6 µs
+generator at worst: late at p99 3.27 µs, waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 75.6 µs
 
 before and after
                                           old: db-first/fixed  new: cache-first/adaptive  new: cache-first/wake

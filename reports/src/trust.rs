@@ -1,8 +1,9 @@
-//! What the generator saw of itself and of its machine, as rows of text and as one line. What of it is a reason for doubt is decided
-//! in [`crate::caveat`].
+//! What the generator saw of itself and of its machine, as rows of text and as one line: always the worst of the repetitions, since one bad
+//! one is a reason to look. What of it is a reason for doubt is decided in [`crate::caveat`].
 
 use crate::format;
-use crate::model::{ArrivalsCheck, Health, Hiccups, MachineUse, Run, SENDING_THREAD, TargetResult, ThreadUse, Times};
+use crate::model::{ArrivalsWindow, Health, Hiccups, MachineUse, Run, SENDING_THREAD, TargetResult, ThreadUse, Times};
+use crate::stats;
 use crate::summary::{self, Cell, Group, Row};
 
 /// Rows under one heading.
@@ -16,6 +17,9 @@ pub struct Part {
 
 /// A number of one repetition.
 type Read<'a> = &'a dyn Fn(&TargetResult) -> Option<f64>;
+
+/// A number of a run with its name, and how it is written.
+type Named = (&'static str, Option<f64>, fn(f64) -> String);
 
 /// Everything, generator first.
 pub fn parts(run: &Run) -> Vec<Part> {
@@ -33,7 +37,7 @@ pub fn parts(run: &Run) -> Vec<Part> {
         .collect()
 }
 
-/// Makes rows of the variants.
+/// Makes rows of the variants, of the worst of their repetitions each.
 struct Rows<'a>(Vec<Group<'a>>);
 
 impl Rows<'_> {
@@ -41,90 +45,100 @@ impl Rows<'_> {
         Row { label: label.to_owned(), cells: self.0.iter().map(cell).collect() }
     }
 
+    fn worst(&self, label: &str, read: Read<'_>, text: fn(f64) -> String) -> Row {
+        self.of(label, |g| Cell::plain(g.spread(read).map_or_else(|| format::UNKNOWN.to_owned(), |s| text(s.max))))
+    }
+
     fn share(&self, label: &str, read: Read<'_>) -> Row {
-        self.of(label, |g| g.cell(read, format::percent))
+        self.worst(label, read, format::percent)
     }
 
     fn number(&self, label: &str, read: Read<'_>) -> Row {
-        self.of(label, |g| g.cell(read, format::number))
+        self.worst(label, read, format::number)
     }
 
-    fn seconds(&self, label: &str, read: Read<'_>) -> Row {
-        self.of(label, |g| g.cell(read, format::seconds))
-    }
-
+    /// Of those repetitions that have enough samples beyond it.
     fn quantile(&self, label: &str, read: fn(&TargetResult) -> Option<&Times>, q: f64) -> Row {
-        self.of(&format!("{label} {}", format::quantile_name(q)), |g| g.quantile(read, q))
+        let printed = |r: &TargetResult| {
+            let times = read(r)?;
+            let enough = stats::samples_beyond(times.count, q) >= stats::SAMPLES_BEYOND_TO_PRINT;
+            enough.then(|| times.quantile_ns(q))
+        };
+        self.worst(&format!("{label} {}", format::quantile_name(q)), &printed, format::time)
     }
+
+    fn largest(&self, label: &str, read: fn(&TargetResult) -> Option<&Times>) -> Row {
+        self.worst(label, &|r| read(r).filter(|t| t.count > 0).map(|t| t.max_ns as f64), format::time)
+    }
+}
+
+fn health(r: &TargetResult) -> Option<&Health> {
+    r.health.as_ref()
 }
 
 fn thread<'a>(r: &'a TargetResult, name: &str) -> Option<&'a ThreadUse> {
-    r.health.as_ref()?.threads.iter().find(|thread| thread.name == name)
+    health(r)?.threads.iter().find(|thread| thread.name == name)
+}
+
+/// Share of the time the sending thread waited for a processor.
+fn waited(r: &TargetResult) -> Option<f64> {
+    let sender = thread(r, SENDING_THREAD)?;
+    Some(sender.run_queue_delay_ns? as f64 / 1e9 / sender.seconds.max(1e-9))
+}
+
+/// Share of all processors that other processes used.
+fn others(r: &TargetResult) -> Option<f64> {
+    let machine = health(r)?.machine.as_ref()?;
+    Some(machine.other_cpu_s? / (health(r)?.seconds * f64::from(machine.cores)).max(1e-9))
+}
+
+/// Send delay as a share of the response time, both at quantile `q`.
+fn own_share(r: &TargetResult, q: f64) -> Option<f64> {
+    let (delay, response) = (&r.load.send_delay, &r.load.response_time);
+    (delay.count > 0 && response.count > 0).then(|| delay.quantile_ns(q) / response.quantile_ns(q).max(1.0))
 }
 
 fn generator(rows: &Rows<'_>) -> Vec<Row> {
-    let own_share = |q: f64| {
-        move |r: &TargetResult| {
-            let (delay, response) = (&r.load.send_delay, &r.load.response_time);
-            (delay.count > 0 && response.count > 0).then(|| delay.quantile_ns(q) / response.quantile_ns(q).max(1.0))
-        }
-    };
-    let threads = |wanted: fn(&str) -> bool| {
-        move |r: &TargetResult| {
-            let all = r.health.as_ref()?.threads.iter().filter(|thread| wanted(&thread.name));
-            all.map(ThreadUse::cpu_share).reduce(|a, b| Some(a? + b?))?
-        }
+    let rest = |r: &TargetResult| {
+        let all = health(r)?.threads.iter().filter(|thread| thread.name != SENDING_THREAD);
+        all.map(ThreadUse::cpu_share).reduce(|a, b| Some(a? + b?))?
     };
     vec![
-        rows.quantile("send delay", summary::send_delay, 0.5),
         rows.quantile("send delay", summary::send_delay, 0.99),
-        rows.quantile("send delay", summary::send_delay, 0.999),
-        rows.share("… of the response time, p50", &own_share(0.5)),
-        rows.share("… of the response time, p99", &own_share(0.99)),
-        rows.share("send loop at work", &|r| r.health.as_ref()?.sender_busy_share),
-        rows.share("sending thread, of a core (spinning included)", &threads(|name| name == SENDING_THREAD)),
-        rows.share("… waited for a processor, of the time", &|r| {
-            let sender = thread(r, SENDING_THREAD)?;
-            Some(sender.run_queue_delay_ns? as f64 / 1e9 / sender.seconds.max(1e-9))
-        }),
+        rows.share("… of the response time, p50", &|r| own_share(r, 0.5)),
+        rows.share("… of the response time, p99", &|r| own_share(r, 0.99)),
+        rows.share("send loop at work", &|r| health(r)?.sender_busy_share),
+        rows.share("sending thread, of a core (with spinning)", &|r| thread(r, SENDING_THREAD)?.cpu_share()),
+        rows.share("… waited for a processor", &waited),
         rows.number("… was interrupted (times)", &|r| Some(thread(r, SENDING_THREAD)?.switches_involuntary? as f64)),
-        rows.share("recording thread, of a core", &threads(|name| name == "recorder")),
-        rows.share("wake-up threads, of a core", &threads(|name| name.starts_with("hiccup"))),
+        rows.share("other threads, of a core", &rest),
     ]
-}
-
-fn check(r: &TargetResult) -> Option<&ArrivalsCheck> {
-    r.load.arrivals_check.as_ref()
 }
 
 fn arrivals(rows: &Rows<'_>) -> Vec<Row> {
-    let dispersion = |g: &Group<'_>, pick: fn(&ArrivalsCheck) -> Option<(f64, f64)>| {
-        let sent = g.cell(|r| Some(pick(check(r)?)?.0), format::number);
-        let planned = g.cell(|r| Some(pick(check(r)?)?.1), format::number);
-        let text = if sent.text == format::UNKNOWN { sent.text } else { format!("{} for {}", sent.text, planned.text) };
-        Cell::plain(text)
-    };
     vec![
-        rows.share("sent gaps that are not exponential", &|r| check(r)?.gap_distance_sent),
-        rows.share("… in the schedule itself", &|r| check(r)?.gap_distance_planned),
-        rows.of("dispersion sent for due, shortest windows", |g| {
-            dispersion(g, |c| c.windows.first().map(|w| (w.dispersion_sent, w.dispersion_planned)))
-        }),
-        rows.of("dispersion sent for due, longest windows", |g| {
-            dispersion(g, |c| c.windows.last().map(|w| (w.dispersion_sent, w.dispersion_planned)))
-        }),
+        rows.share("sent gaps that are not as asked", &|r| r.load.arrivals_check.as_ref()?.gap_distance_sent),
+        rows.share("… in the schedule itself", &|r| r.load.arrivals_check.as_ref()?.gap_distance_planned),
+        rows.of("dispersion sent (due), shortest windows", |g| dispersion(g, |windows| windows.first())),
+        rows.of("dispersion sent (due), longest windows", |g| dispersion(g, |windows| windows.last())),
     ]
 }
 
+/// Index of dispersion as sent and as due, of the repetition where they differ most.
+fn dispersion(group: &Group<'_>, pick: fn(&[ArrivalsWindow]) -> Option<&ArrivalsWindow>) -> Cell {
+    let windows = group.results.iter().filter_map(|r| pick(&r.load.arrivals_check.as_ref()?.windows));
+    let difference = |w: &ArrivalsWindow| (w.dispersion_sent - w.dispersion_planned).abs();
+    let worst = windows.max_by(|a, b| difference(a).total_cmp(&difference(b)));
+    Cell::plain(worst.map_or_else(
+        || format::UNKNOWN.to_owned(),
+        |w| format!("{} ({})", format::number(w.dispersion_sent), format::number(w.dispersion_planned)),
+    ))
+}
+
 fn machine(rows: &Rows<'_>) -> Vec<Row> {
-    let of = |read: fn(&MachineUse) -> Option<f64>| move |r: &TargetResult| read(r.health.as_ref()?.machine.as_ref()?);
-    let others = |r: &TargetResult| {
-        let health = r.health.as_ref()?;
-        let machine = health.machine.as_ref()?;
-        Some(machine.other_cpu_s? / (health.seconds * f64::from(machine.cores)).max(1e-9))
-    };
+    let of = |read: fn(&MachineUse) -> Option<f64>| move |r: &TargetResult| read(health(r)?.machine.as_ref()?);
     let cores = |g: &Group<'_>| {
-        let machine = g.results.iter().find_map(|r| r.health.as_ref()?.machine.as_ref());
+        let machine = g.results.iter().find_map(|r| health(r)?.machine.as_ref());
         let shared = machine.and_then(|m| Some(format!("{} of {}", m.cores_shared()?, m.generator_cores.len())));
         Cell::plain(shared.unwrap_or_else(|| format::UNKNOWN.to_owned()))
     };
@@ -132,62 +146,55 @@ fn machine(rows: &Rows<'_>) -> Vec<Row> {
         rows.share("processors busy", &of(|m| Some(m.busy_share))),
         rows.share("… with other processes", &others),
         rows.share("… taken by the hypervisor", &of(|m| Some(m.steal_share))),
-        rows.share("time with a thread waiting for a processor (PSI)", &of(|m| Some(m.pressure_cpu?.some_share))),
+        rows.share("a thread waited for a processor (PSI)", &of(|m| Some(m.pressure_cpu?.some_share))),
         rows.share("… for a disk", &of(|m| Some(m.pressure_io?.some_share))),
         rows.share("… for memory", &of(|m| Some(m.pressure_memory?.some_share))),
-        rows.seconds("held back by a CPU quota", &of(|m| m.throttled_s)),
-        rows.number("load average when the phase began", &of(|m| m.load_average_1m)),
-        rows.of("generator's cores that the server may use, too", cores),
+        rows.worst("held back by a CPU quota", &of(|m| m.throttled_s), format::seconds),
+        rows.number("load average at the begin", &of(|m| m.load_average_1m)),
+        rows.of("generator's cores open to the server", cores),
     ]
 }
 
 fn hiccups(r: &TargetResult) -> Option<&Hiccups> {
-    r.health.as_ref()?.hiccups.as_ref()
+    health(r)?.hiccups.as_ref()
 }
 
 fn standstill(r: &TargetResult) -> Option<&Times> {
     hiccups(r)?.standstill.as_ref()
 }
 
+fn late(r: &TargetResult) -> Option<&Times> {
+    Some(&hiccups(r)?.late)
+}
+
 fn wake_ups(rows: &Rows<'_>) -> Vec<Row> {
     vec![
         rows.quantile("machine stood still", standstill, 0.5),
         rows.quantile("machine stood still", standstill, 0.99),
-        rows.of("machine stood still max", |g| g.largest(standstill)),
-        rows.quantile("… or ran other threads", |r| Some(&hiccups(r)?.late), 0.99),
-        rows.of("… or ran other threads max", |g| g.largest(|r| Some(&hiccups(r)?.late))),
-        rows.number("stalls of 1 ms and more", &|r| Some(hiccups(r)?.stalls_total as f64)),
+        rows.largest("machine stood still max", standstill),
+        rows.quantile("… or ran other threads", late, 0.99),
+        rows.largest("… or ran other threads max", late),
+        rows.number("wake-ups 1 ms late and more", &|r| Some(hiccups(r)?.stalls_total as f64)),
     ]
 }
 
 /// The worst of all repetitions in one line; `None` when nobody watched.
 pub fn line(run: &Run) -> Option<String> {
-    let watched: Vec<(&TargetResult, &Health)> =
-        run.results.iter().filter_map(|r| Some((r, r.health.as_ref()?))).collect();
-    let worst = |read: &dyn Fn(&TargetResult, &Health) -> Option<f64>| {
-        watched.iter().filter_map(|(r, health)| read(r, health)).reduce(f64::max)
-    };
-    let machine = |read: fn(&MachineUse) -> f64| move |_: &TargetResult, h: &Health| h.machine.as_ref().map(read);
-    let parts = [
-        worst(&|r, _| (r.load.send_delay.count > 0).then_some(r.load.send_delay.p99_ns as f64))
-            .map(|ns| format!("generator at worst: late {} (p99)", format::time(ns))),
-        worst(&|r, _| {
-            let sender = thread(r, SENDING_THREAD)?;
-            Some(sender.run_queue_delay_ns? as f64 / 1e9 / sender.seconds.max(1e-9))
-        })
-        .map(|share| format!("waited {}", format::percent(share))),
-        worst(&machine(|m| m.busy_share)).map(|share| format!("machine: busy {}", format::percent(share))),
-        worst(&|_, h| {
-            let machine = h.machine.as_ref()?;
-            Some(machine.other_cpu_s? / (h.seconds * f64::from(machine.cores)).max(1e-9))
-        })
-        .map(|share| format!("others {}", format::percent(share))),
-        worst(&machine(|m| m.steal_share)).map(|share| format!("stolen {}", format::percent(share))),
-        worst(&|r, _| Some(hiccups(r)?.standstill.as_ref()?.max_ns as f64))
-            .map(|ns| format!("stood still {}", format::time(ns))),
+    run.results.iter().find(|r| r.health.is_some())?;
+    let worst = |read: Read<'_>| run.results.iter().filter_map(read).reduce(f64::max);
+    let machine = |read: fn(&MachineUse) -> f64| move |r: &TargetResult| health(r)?.machine.as_ref().map(read);
+    let late = |r: &TargetResult| (r.load.send_delay.count > 0).then_some(r.load.send_delay.p99_ns as f64);
+    let still = |r: &TargetResult| Some(standstill(r)?.max_ns as f64);
+    let parts: [Named; 6] = [
+        ("generator at worst: late at p99", worst(&late), format::time),
+        ("waited", worst(&waited), format::percent),
+        ("machine: busy", worst(&machine(|m| m.busy_share)), format::percent),
+        ("others", worst(&others), format::percent),
+        ("stolen", worst(&machine(|m| m.steal_share)), format::percent),
+        ("stood still", worst(&still), format::time),
     ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!watched.is_empty() && !parts.is_empty()).then(|| parts.join(", "))
+    let known = parts.iter().filter_map(|(name, value, text)| Some(format!("{name} {}", text((*value)?))));
+    Some(known.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -214,7 +221,7 @@ mod tests {
         let parts = parts(&run);
         assert_eq!(parts.len(), 4);
         // Only the quota has no number: the machine of the fixture has none.
-        assert_eq!(parts.iter().map(|part| part.rows.len()).sum::<usize>(), 11 + 4 + 8 + 6);
+        assert_eq!(parts.iter().map(|part| part.rows.len()).sum::<usize>(), 8 + 4 + 8 + 6);
     }
 
     #[test]

@@ -208,7 +208,7 @@ pub fn stalls(run: &Run) -> Option<Chart> {
     });
     Some(Chart {
         id: "stalls".to_owned(),
-        title: "Stalls: an idle thread woke late".to_owned(),
+        title: "Idle threads that woke late: the machine stood still, or ran others".to_owned(),
         description: spoken.collect::<Vec<_>>().join("; "),
         x: Axis::span("time since the steady phase began", end, format::seconds),
         y: Axis { label: "length".to_owned(), ..y },

@@ -343,18 +343,24 @@ fn resources(run: &Run) -> Option<Section> {
     })
 }
 
+/// Variants up to which two tables fit beside one another.
+const TABLES_BESIDE_VARIANTS_MAX: usize = 3;
+
 fn trust(run: &Run) -> Option<Section> {
     run.results.iter().find(|r| r.health.is_some() || r.load.arrivals_check.is_some())?;
     let parts = trust::parts(run);
+    let beside = names(run).len() <= TABLES_BESIDE_VARIANTS_MAX;
     Some(Section {
         id: "trust",
         title: "Can this be trusted? Generator and machine",
-        how_to_read: "What the tool saw of itself and of the machine it ran on during the steady phase: its own delay should be small against \
-                      the response time, its threads should not wait, and a thread that only sleeps should wake in time; what is not \
-                      well is told under caveats.",
+        how_to_read: "What the tool saw of itself and of its machine during the steady phase, always the worst repetition: its own delay \
+                      should be small against the response time, its threads should not wait, a thread that only sleeps should wake in \
+                      time; what is not well is told under caveats.",
         body: html! {
-            (charts(vec![figures::stalls(run)]))
-            @for part in &parts { h3 { (part.title) } (number_table(&names(run), &part.rows)) }
+            div.pairs[beside] {
+                @for part in &parts { div { h3 { (part.title) } (number_table(&names(run), &part.rows)) } }
+                @if let Some(chart) = figures::stalls(run) { div { h3 { "Stalls" } (chart.render()) } }
+            }
         },
     })
 }
