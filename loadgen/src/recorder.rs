@@ -11,8 +11,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use reports::arrivals::ArrivalCheck;
 use reports::histogram::TimeHistogram;
-use reports::model::{ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats};
+use reports::model::{ArrivalsCheck, ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats};
 use uuid::Uuid;
 
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -124,6 +125,8 @@ pub struct Recording {
     pub repeats_accepted: u64,
     /// Outcomes of the warm-up.
     pub outcomes_warmup: Outcomes,
+    /// Whether requests left as asked; `None` when there was nothing to compare with.
+    pub arrivals_check: Option<ArrivalsCheck>,
     /// The steady phase by operation; those that were never asked for are not there.
     pub operations: Vec<OperationLoad>,
 }
@@ -149,6 +152,7 @@ pub struct Recorder {
     open: VecDeque<OpenInterval>,
     errors: HashMap<String, u64>,
     operations: BTreeMap<Operation, OfOperation>,
+    arrivals: Option<ArrivalCheck>,
     recording: Recording,
 }
 
@@ -172,8 +176,14 @@ struct OpenInterval {
 }
 
 impl Recorder {
-    /// For a load whose steady phase begins at `steady_begin_ns` and whose requests are given up after `request_timeout_ns`.
-    pub fn new(steady_begin_ns: u64, steady_length_ns: u64, request_timeout_ns: u64) -> Self {
+    /// For a load whose steady phase begins at `steady_begin_ns` and whose requests are given up after `request_timeout_ns`; `arrivals`
+    /// is told of each of that phase.
+    pub fn new(
+        steady_begin_ns: u64,
+        steady_length_ns: u64,
+        request_timeout_ns: u64,
+        arrivals: Option<ArrivalCheck>,
+    ) -> Self {
         Self {
             steady_begin_ns,
             steady_length_ns,
@@ -182,6 +192,7 @@ impl Recorder {
             open: VecDeque::new(),
             errors: HashMap::new(),
             operations: BTreeMap::new(),
+            arrivals,
             recording: Recording {
                 outcomes: Outcomes::default(),
                 repeats: Repeats::default(),
@@ -197,6 +208,7 @@ impl Recorder {
                 acknowledged: Vec::new(),
                 repeats_accepted: 0,
                 outcomes_warmup: Outcomes::default(),
+                arrivals_check: None,
                 operations: Vec::new(),
             },
         }
@@ -214,6 +226,13 @@ impl Recorder {
         self.record_times(sample);
         self.record_interval(sample, offset_ns);
         self.operations.entry(sample.operation).or_default().record(sample);
+        if let Some(arrivals) = &mut self.arrivals {
+            match sample.sent_ns {
+                // Less what it waited for a connection, which is the target's doing.
+                Some(sent_ns) => arrivals.sent(offset_ns, offset_ns + sent_ns.saturating_sub(sample.sendable_ns)),
+                None => arrivals.not_sent(offset_ns),
+            }
+        }
         self.recording.last_done_ns = self.recording.last_done_ns.max(sample.done_ns - self.steady_begin_ns);
     }
 
@@ -328,6 +347,7 @@ impl Recorder {
         let mut errors: Vec<_> = self.errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect();
         errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.kind.cmp(&b.kind)));
         self.recording.errors = errors;
+        self.recording.arrivals_check = self.arrivals.map(ArrivalCheck::finish);
         self.recording.operations = self.operations.into_iter().map(|(of, load)| load.finish(of)).collect();
         self.recording
     }
@@ -498,7 +518,7 @@ mod tests {
     }
 
     fn record(samples: &[Sample]) -> Recording {
-        let mut recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS);
+        let mut recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS, None);
         samples.iter().for_each(|sample| recorder.record(sample));
         recorder.finish()
     }
@@ -578,7 +598,7 @@ mod tests {
     #[test]
     fn the_thread_gives_back_everything_that_was_pushed() {
         let snapshot = Arc::default();
-        let recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS);
+        let recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS, None);
         let (mut samples, thread) = spawn(recorder, Arc::clone(&snapshot)).expect("a thread");
         (0..5_000).for_each(|at_ms| samples.push(sample(at_ms, accepted())));
         drop(samples);

@@ -182,6 +182,7 @@ impl Measurement<'_> {
         let load_end = Instant::now();
         result.load = loaded.load;
         result.resources = loaded.resources;
+        result.health = Some(loaded.health);
         result.durability = loaded.durability;
         if plan.ledger && self.variant.mode.as_deref() != Some("null") {
             self.progress.phase(&self.variant.name, "drain", None);
@@ -296,6 +297,7 @@ impl Measurement<'_> {
             ledger: None,
             idle: None,
             resources: model::Resources::default(),
+            health: None,
         }
     }
 }

@@ -17,7 +17,6 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::connection::{Destination, Done};
 use crate::exchange::{Answer, ExchangeError};
-use crate::observe::process::ThreadUsage;
 use crate::pace::{Pacer, Pacing};
 use crate::pool::Pool;
 use crate::recorder::{Sample, SampleOutcome, Samples};
@@ -59,9 +58,7 @@ pub struct Sent {
     pub durability: Option<String>,
     /// Sequence numbers given to events.
     pub planned: u64,
-    /// What the machine did to the sending thread from the first to the last event.
-    pub thread: ThreadUsage,
-    /// Share of that time in which the thread had something to do, 0..=1: neither slept nor spun for nothing.
+    /// Share of the time from the first to the last event in which the thread had something to do, 0..=1: neither slept nor spun for nothing.
     pub busy_share: f64,
 }
 
@@ -96,9 +93,8 @@ impl Load {
             log,
             idle_ns: 0,
         };
-        let usage = ThreadUsage::own();
         sending.send_all(&self.stop)?;
-        Ok(sending.sent(ThreadUsage::own().since(usage)))
+        Ok(sending.sent())
     }
 }
 
@@ -208,14 +204,13 @@ impl Sending {
         Ok(())
     }
 
-    fn sent(self, thread: ThreadUsage) -> Sent {
+    fn sent(self) -> Sent {
         let length_ns = self.clock.now_ns() - self.begin_ns;
         Sent {
             connect_time: self.pool.connect_time().clone(),
             reconnects: self.pool.reconnects(),
             durability: self.log.durability,
             planned: self.requests.sequences(),
-            thread,
             busy_share: 1.0 - (self.idle_ns as f64 / length_ns.max(1) as f64).min(1.0),
         }
     }

@@ -1,7 +1,7 @@
 //! One load from first to last event (warm-up and steady phase without a break), and what is watched meanwhile.
 //!
-//! The sending thread and the recording thread do the work; this task looks at the target twice a second and takes the usage of
-//! processor and memory at the edges of the steady phase.
+//! The sending thread and the recording thread do the work; this task looks at the target and at the generator's own threads twice a
+//! second, and takes the usage of processors and memory at the edges of the steady phase.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -9,13 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use reports::arrivals::ArrivalCheck;
 use reports::histogram::TimeHistogram;
-use reports::model::{self, BacklogSample, Operation, Outcomes, Plan, Repeats, Resources, Times};
+use reports::model::{
+    self, ArrivalProcess, Arrivals, BacklogSample, Health, Operation, Outcomes, Plan, Repeats, Resources,
+    SENDING_THREAD, Times,
+};
 use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
 
 use crate::clock::Clock;
 use crate::connection::Destination;
+use crate::observe::health::HealthWatch;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessUsage, cpu_s_of_all};
 use crate::pace::Pacing;
@@ -27,6 +32,8 @@ use crate::send::{Load, Sent};
 use crate::target::Target;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The sending thread may end as soon as it has sent the last event of the schedule, and a thread that has ended tells nothing.
+const LAST_LOOK_BEFORE_END: Duration = Duration::from_millis(10);
 
 /// What to load, and what to watch.
 #[derive(Debug)]
@@ -60,6 +67,8 @@ pub struct Loaded {
     pub load: model::Load,
     /// For the result.
     pub resources: Resources,
+    /// For the result.
+    pub health: Health,
     /// What the acknowledgements claim.
     pub durability: Option<String>,
     /// For the ledger.
@@ -107,12 +116,20 @@ impl Steady<'_> {
             None => Vec::new(),
         };
         let before = self.usage(&database_pids).await;
-        let backlog = self.watch_backlog(steady_begin_ns, &thread).await;
+        let steady_end_ns = steady_begin_ns + self.plan.duration_ms * 1_000_000;
+        let mut health = HealthWatch::begin(self.clock, steady_end_ns, self.server_pid);
+        let backlog = self.watch(steady_begin_ns, steady_end_ns, &thread, &mut health).await;
         let after = self.usage(&database_pids).await;
+        let mut resources = resources(&before, &after);
+        let mut health = health.finish(self.known_cpu_s(&resources));
+        if let Some(sender) = health.threads.iter().find(|thread| thread.name == SENDING_THREAD) {
+            resources.generator_switches_involuntary = sender.switches_involuntary;
+            resources.generator_run_queue_delay_ns = sender.run_queue_delay_ns;
+        }
         let sent = join(thread, "sending").await?.map_err(|source| self.no_connection(source))?;
+        health.sender_busy_share = Some(sent.busy_share);
         let recording: Recording = join(recording, "recording").await?;
-        let resources = resources(&before, &after, &sent);
-        Ok(self.loaded(recording, sent, backlog, resources))
+        Ok(self.loaded(recording, sent, backlog, resources, health))
     }
 
     fn start_sending(&self, begun: oneshot::Sender<(u64, RecordingThread)>) -> io::Result<SendingThread> {
@@ -135,10 +152,11 @@ impl Steady<'_> {
             request_timeout: Duration::from_millis(plan.request_timeout_ms),
             stop: Arc::clone(self.stop),
         };
+        let arrivals = self.arrival_check(steady_ns, timeout_ns);
         let snapshot = Arc::clone(&self.snapshot);
-        std::thread::Builder::new().name("sender".into()).spawn(move || {
+        std::thread::Builder::new().name(SENDING_THREAD.into()).spawn(move || {
             load.run(|begin_ns| {
-                let recorder = Recorder::new(begin_ns + warmup_ns, steady_ns, timeout_ns);
+                let recorder = Recorder::new(begin_ns + warmup_ns, steady_ns, timeout_ns, arrivals);
                 let (samples, recording) = recorder::spawn(recorder, snapshot)?;
                 // The receiver is waiting; if it were gone, so would be the run.
                 let _ = begun.send((begin_ns, recording));
@@ -147,22 +165,58 @@ impl Steady<'_> {
         })
     }
 
+    /// What the sent times are to be held against; nothing in a closed loop.
+    fn arrival_check(&self, steady_ns: u64, timeout_ns: u64) -> Option<ArrivalCheck> {
+        let process = match self.plan.arrivals {
+            Arrivals::Poisson => ArrivalProcess::Poisson,
+            Arrivals::Constant => ArrivalProcess::Constant,
+            Arrivals::Closed => return None,
+        };
+        // Waiting for a connection, waiting for the answer, and the buffer of the sending thread.
+        Some(ArrivalCheck::new(process, self.plan.rate_per_s, steady_ns, 2 * timeout_ns + 1_000_000_000))
+    }
+
     fn no_connection(&self, source: io::Error) -> SteadyError {
         SteadyError::Connect { connections: self.plan.connections, url: self.target.url().to_owned(), source }
     }
 
-    async fn watch_backlog(&self, steady_begin_ns: u64, thread: &SendingThread) -> Vec<BacklogSample> {
+    /// Looks at the target's backlog and at the generator's health until the sending thread has ended.
+    async fn watch(
+        &self,
+        steady_begin_ns: u64,
+        steady_end_ns: u64,
+        thread: &SendingThread,
+        health: &mut HealthWatch,
+    ) -> Vec<BacklogSample> {
         let mut backlog = Vec::new();
         let mut ticks = interval(LOOK_EVERY);
+        let left = Duration::from_nanos(steady_end_ns.saturating_sub(self.clock.now_ns()));
+        let mut last_look = std::pin::pin!(sleep(left.saturating_sub(LAST_LOOK_BEFORE_END)));
+        let mut looked_last = false;
         while !thread.is_finished() {
-            ticks.tick().await;
-            let offset_ms = self.clock.now_ns().saturating_sub(steady_begin_ns) / 1_000_000;
-            let pending = self.target.metrics().await.and_then(|scrape| scrape.get("ingest_pending_events"));
-            if let Some(pending) = pending {
-                backlog.push(BacklogSample { offset_ms, pending_events: pending as u64 });
+            tokio::select! {
+                () = &mut last_look, if !looked_last => looked_last = true,
+                _ = ticks.tick() => {
+                    let offset_ms = self.clock.now_ns().saturating_sub(steady_begin_ns) / 1_000_000;
+                    let pending = self.target.metrics().await.and_then(|scrape| scrape.get("ingest_pending_events"));
+                    backlog.extend(pending.map(|pending| BacklogSample { offset_ms, pending_events: pending as u64 }));
+                }
             }
+            health.look();
         }
         backlog
+    }
+
+    /// What the generator, the server and its database used together; `None` unless all that runs on this machine is known: of a
+    /// server that somebody else started here, a database may run beside it.
+    fn known_cpu_s(&self, resources: &Resources) -> Option<f64> {
+        let generator_s = resources.generator_cpu_s?;
+        if !self.target.is_local() {
+            return Some(generator_s);
+        }
+        self.server_pid?;
+        let database_s = if self.database.is_some() { resources.database_cpu_s? } else { 0.0 };
+        Some(generator_s + resources.server_cpu_s? + database_s)
     }
 
     async fn usage(&self, database_pids: &[u32]) -> Usage {
@@ -177,7 +231,14 @@ impl Steady<'_> {
         Usage { server, generator: ProcessUsage::own(), database_cpu_s }
     }
 
-    fn loaded(&self, recording: Recording, sent: Sent, backlog: Vec<BacklogSample>, resources: Resources) -> Loaded {
+    fn loaded(
+        &self,
+        recording: Recording,
+        sent: Sent,
+        backlog: Vec<BacklogSample>,
+        resources: Resources,
+        health: Health,
+    ) -> Loaded {
         let plan = self.plan;
         let outcomes = recording.outcomes;
         let (seconds, planned) = (plan.duration_ms as f64 / 1e3, outcomes.total());
@@ -204,10 +265,12 @@ impl Steady<'_> {
             operations: if recording.operations.len() > 1 { recording.operations } else { Vec::new() },
             intervals: recording.intervals,
             backlog,
+            arrivals_check: recording.arrivals_check,
         };
         Loaded {
             load,
             resources,
+            health,
             durability: sent.durability,
             acknowledged: recording.acknowledged,
             repeats_accepted: recording.repeats_accepted,
@@ -239,6 +302,7 @@ pub fn empty_load(plan: &Plan) -> model::Load {
         operations: Vec::new(),
         intervals: Vec::new(),
         backlog: Vec::new(),
+        arrivals_check: None,
     }
 }
 
@@ -249,7 +313,7 @@ struct Usage {
     database_cpu_s: Option<f64>,
 }
 
-fn resources(before: &Usage, after: &Usage, sent: &Sent) -> Resources {
+fn resources(before: &Usage, after: &Usage) -> Resources {
     let grown = |then: Option<f64>, now: Option<f64>| Some((now? - then?).max(0.0));
     Resources {
         server_cpu_s: grown(before.server.cpu_s, after.server.cpu_s),
@@ -257,8 +321,8 @@ fn resources(before: &Usage, after: &Usage, sent: &Sent) -> Resources {
         server_rss_peak_bytes: after.server.rss_peak_bytes.max(before.server.rss_peak_bytes),
         generator_cpu_s: grown(before.generator.cpu_s, after.generator.cpu_s),
         generator_rss_peak_bytes: after.generator.rss_peak_bytes,
-        generator_switches_involuntary: sent.thread.switches_involuntary,
-        generator_run_queue_delay_ns: sent.thread.run_queue_delay_ns,
+        generator_switches_involuntary: None,
+        generator_run_queue_delay_ns: None,
     }
 }
 

@@ -230,7 +230,9 @@ impl Chart {
     }
 
     fn layout(&self) -> Layout {
-        let longest = self.named().map(|s| shortened(&s.name).chars().count()).max().unwrap_or(0);
+        // Points alone have no end to write a name at.
+        let ending = self.named().filter(|s| !(s.points.is_empty() && s.faint.is_empty() && s.rug.is_empty()));
+        let longest = ending.map(|s| shortened(&s.name).chars().count()).max().unwrap_or(0);
         let rugs = self.named().filter(|s| !s.rug.is_empty()).count() as f64;
         let rug_rows = if rugs > 0.0 { (rugs + 1.0) * RUG_HEIGHT + RUG_GAP } else { 0.0 };
         Layout {

@@ -10,7 +10,7 @@ use crate::model::*;
 use crate::verdict;
 
 /// SplitMix64.
-struct Rng(u64);
+pub struct Rng(pub u64);
 
 impl Rng {
     fn next(&mut self) -> u64 {
@@ -22,7 +22,7 @@ impl Rng {
     }
 
     /// 0..1.
-    fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
@@ -83,6 +83,13 @@ pub const DB_FIRST: Behaviour = Behaviour {
 };
 
 const TIMEOUT_NS: u64 = 2_000_000_000;
+
+/// A distribution of so many samples of each time, ns.
+pub fn times(of: &[(u64, u64)]) -> Times {
+    let mut histogram = TimeHistogram::new();
+    of.iter().for_each(|&(ns, n)| (0..n).for_each(|_| histogram.record(ns)));
+    histogram.times(0)
+}
 
 fn load(b: Behaviour, seed: u64) -> Load {
     let mut rng = Rng(seed);
@@ -148,6 +155,91 @@ fn load(b: Behaviour, seed: u64) -> Load {
         operations: Vec::new(),
         intervals,
         backlog: backlog(b),
+        arrivals_check: (planned > 0).then(|| arrivals_check(b, planned)),
+    }
+}
+
+fn arrivals_check(b: Behaviour, planned: u64) -> ArrivalsCheck {
+    let gap_ns_mean = 1e9 / b.rate_per_s as f64;
+    let windows = [(2, 0.994), (16, 1.013), (128, 0.96)].map(|(gaps, dispersion)| ArrivalsWindow {
+        length_ns: gaps * gap_ns_mean as u64,
+        windows: b.seconds * b.rate_per_s / gaps,
+        dispersion_planned: dispersion,
+        dispersion_sent: dispersion + 0.001,
+    });
+    ArrivalsCheck {
+        process: ArrivalProcess::Poisson,
+        gap_ns_mean,
+        expected: Some((b.rate_per_s * b.seconds) as f64),
+        planned,
+        sent: planned,
+        left_out: 0,
+        gap_distance_planned: Some(0.006),
+        gap_distance_sent: Some(0.007),
+        windows: windows.into_iter().filter(|w| w.windows >= 100).collect(),
+    }
+}
+
+/// A generator that has time to spare, on a machine with little else to do.
+fn health(b: Behaviour, seed: u64) -> Health {
+    let mut rng = Rng(seed ^ 0x6ea17);
+    let (mut late, mut standstill) = (TimeHistogram::new(), TimeHistogram::new());
+    for _ in 0..b.seconds * 333 {
+        let still = (38_000.0 * exp(rng.normal() * 0.2)) as u64;
+        let waited = if rng.uniform() < 0.02 { (90_000.0 * exp(rng.normal() * 0.5)) as u64 } else { 0 };
+        standstill.record(still);
+        late.record(still + waited);
+    }
+    late.record(2_130_000);
+    standstill.record(31_000);
+    let seconds = b.seconds as f64;
+    let thread = |name: &str, share: f64, switches: u64| ThreadUse {
+        name: name.to_owned(),
+        threads: 1,
+        seconds,
+        cpu_s: Some(share * seconds),
+        run_queue_delay_ns: Some(1_500_000 * b.seconds),
+        switches_voluntary: Some(switches * b.seconds),
+        switches_involuntary: Some(41),
+    };
+    Health {
+        seconds,
+        hiccups: Some(Hiccups {
+            period_ns: 6_000_000,
+            cores: vec![0, 1],
+            late: late.times(0),
+            standstill: Some(standstill.times(0)),
+            stalls_total: 1,
+            stalls: vec![Stall {
+                offset_ns: 1_733_000_000,
+                length_ns: 2_130_000,
+                waited_ns: Some(2_099_000),
+                core: Some(1),
+            }],
+        }),
+        sender_busy_share: Some(0.062),
+        threads: vec![
+            thread("hiccup 0", 0.005, 167),
+            thread("hiccup 1", 0.005, 167),
+            thread("loadgen", 0.003, 15),
+            thread("recorder", 0.004, 20),
+            thread("sender", 0.21, 1_300),
+        ],
+        machine: Some(MachineUse {
+            cores: 2,
+            busy_share: 0.19,
+            idle_share: 0.8,
+            iowait_share: 0.006,
+            steal_share: 0.004,
+            other_cpu_s: Some(0.01 * seconds),
+            load_average_1m: Some(0.31),
+            pressure_cpu: Some(Pressure { some_share: 0.021, full_share: 0.0 }),
+            pressure_io: Some(Pressure { some_share: 0.013, full_share: 0.009 }),
+            pressure_memory: Some(Pressure { some_share: 0.0, full_share: 0.0 }),
+            throttled_s: None,
+            generator_cores: vec![0, 1],
+            server_cores: Some(vec![0, 1]),
+        }),
     }
 }
 
@@ -276,6 +368,7 @@ fn result(v: &Variant, repetition: u32, b: Behaviour, idle_seconds: u64) -> Targ
             generator_switches_involuntary: Some(41),
             generator_run_queue_delay_ns: Some(18_400_000),
         },
+        health: Some(health(b, seed)),
     }
 }
 
@@ -395,7 +488,7 @@ fn build_dead_target() -> Run {
     let result = &mut run.results[0];
     result.failure = Some("connection refused".to_owned());
     result.server_version = None;
-    result.resources = Resources::default();
+    (result.resources, result.health) = (Resources::default(), None);
     result.load = Load {
         seconds: 10.0,
         offered_per_s: 1000.0,

@@ -1,9 +1,10 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
-//! Data: [`model`], [`schema`], [`histogram`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers
-//! as text), [`summary`] and [`compare`] (rows of them), [`table`] (terminal),
-//! [`chart`] (SVG), [`html`] (the page).
+//! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing:
+//! [`mod@format`] (numbers as text), [`summary`], [`trust`] and [`compare`] (rows of them), [`table`] (terminal), [`chart`] (SVG),
+//! [`html`] (the page).
 
+pub mod arrivals;
 pub mod caveat;
 pub mod chart;
 pub mod compare;
@@ -18,4 +19,5 @@ pub mod schema;
 pub mod stats;
 pub mod summary;
 pub mod table;
+pub mod trust;
 pub mod verdict;

@@ -192,7 +192,8 @@ pub struct ObjectiveResult {
     pub expression: String,
     /// Variant it was judged on.
     pub variant: String,
-    /// Measured, in the unit of `unit`: the median over the repetitions. `null`: nothing to judge.
+    /// Measured, in the unit of `unit`: of times and ratios the median over the repetitions, of counts (`events`) the worst
+    /// repetition. `null`: nothing to judge.
     pub value: Option<f64>,
     /// Measured, one per repetition.
     pub values: Vec<f64>,
@@ -302,6 +303,9 @@ pub struct TargetResult {
     pub idle: Option<Idle>,
     /// CPU and memory.
     pub resources: Resources,
+    /// What the generator saw of itself and of its machine; `null` when nobody watched.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 impl TargetResult {
@@ -355,6 +359,9 @@ pub struct Load {
     pub intervals: Vec<Interval>,
     /// What the target said was pending, over time; empty when it does not say.
     pub backlog: Vec<BacklogSample>,
+    /// Whether the events left as asked; `null` when nobody looked, and in a closed loop, where nothing was asked.
+    #[serde(default)]
+    pub arrivals_check: Option<ArrivalsCheck>,
 }
 
 impl Load {
@@ -408,6 +415,55 @@ pub struct OperationLoad {
     pub response_time: Times,
     /// done − sent, of all that were sent.
     pub service_time: Times,
+}
+
+/// The arrival process of the steady phase: as drawn by the schedule, and as sent. What an event waited for a connection is the
+/// target's doing and left out of its send time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ArrivalsCheck {
+    /// What was asked for.
+    pub process: ArrivalProcess,
+    /// Mean gap between two events as asked, ns.
+    pub gap_ns_mean: f64,
+    /// Events that the rate asked for makes on average; `null` when only the times are known (`scheduled`).
+    pub expected: Option<f64>,
+    /// Events that the schedule made due.
+    pub planned: u64,
+    /// Events that were sent.
+    pub sent: u64,
+    /// Events of these that were reported too late to be put in order, and are not in the numbers below.
+    pub left_out: u64,
+    /// Kolmogorov–Smirnov distance between the gaps of the schedule and the exponential distribution, 0..=1; `null` unless `poisson`.
+    pub gap_distance_planned: Option<f64>,
+    /// The same of the gaps between events sent, of gaps of 20 µs and more: shorter ones are the time a write takes.
+    pub gap_distance_sent: Option<f64>,
+    /// Counts of events in windows of several lengths.
+    pub windows: Vec<ArrivalsWindow>,
+}
+
+/// What kind of arrivals was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ArrivalProcess {
+    /// Poisson at one rate throughout.
+    Poisson,
+    /// Equal gaps at one rate throughout.
+    Constant,
+    /// The times of the schedule, whatever they are.
+    Scheduled,
+}
+
+/// Counts of events in equal windows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ArrivalsWindow {
+    /// Length of a window, ns.
+    pub length_ns: u64,
+    /// How many there are.
+    pub windows: u64,
+    /// Index of dispersion (variance over mean) of the events due: 1 for Poisson, 0 for equal gaps, more for bursts.
+    pub dispersion_planned: f64,
+    /// Index of dispersion of the events sent.
+    pub dispersion_sent: f64,
 }
 
 /// What became of the planned events; the sum is `planned`.
@@ -629,6 +685,134 @@ pub struct Resources {
     pub generator_switches_involuntary: Option<u64>,
     /// Time the sending thread was runnable and not running, ns.
     pub generator_run_queue_delay_ns: Option<u64>,
+}
+
+/// Name of the thread that sends, in [`Health::threads`].
+pub const SENDING_THREAD: &str = "sender";
+
+/// What the generator saw of itself and of its machine during the steady phase: whether its numbers can be believed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Health {
+    /// Length of the span that was watched, s.
+    pub seconds: f64,
+    /// How late idle threads woke; `null` when none could be started.
+    pub hiccups: Option<Hiccups>,
+    /// Share 0..=1 of the phase in which the send loop did something other than wait for an intended time or an answer; `null`
+    /// when it does not say. CPU time does not tell: waiting for the last microseconds before a send is done by spinning.
+    pub sender_busy_share: Option<f64>,
+    /// The generator's own threads, by name.
+    pub threads: Vec<ThreadUse>,
+    /// The generator's machine; `null` when the system does not tell.
+    pub machine: Option<MachineUse>,
+}
+
+/// How late threads woke that do nothing but sleep until the next period: what an event would have waited that needs nothing but
+/// a processor. Each period of each watched core is one sample; those that a stall swallowed count with what they waited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Hiccups {
+    /// Between two wake-ups on one core, ns. Shorter stalls are seen with the probability length ÷ period.
+    pub period_ns: u64,
+    /// Cores watched, by the system's number; empty: one thread wherever the system put it.
+    pub cores: Vec<u32>,
+    /// Due → running.
+    pub late: Times,
+    /// Due → woken: the part in which the machine stood still (processor taken by a hypervisor, interrupts held back, coarse
+    /// timer). The rest of `late` is waiting while other threads ran. `null` when the two cannot be told apart.
+    pub standstill: Option<Times>,
+    /// Wake-ups that were late enough to be called a stall (1 ms and more).
+    pub stalls_total: u64,
+    /// The longest of them, at most 100, by time.
+    pub stalls: Vec<Stall>,
+}
+
+/// One stall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stall {
+    /// When the thread should have woken, ns after the begin of the steady phase.
+    pub offset_ns: u64,
+    /// How late it ran, ns.
+    pub length_ns: u64,
+    /// Of that, waiting while other threads ran, ns; `null` when it cannot be told.
+    pub waited_ns: Option<u64>,
+    /// Where; `null`: wherever the system put it.
+    pub core: Option<u32>,
+}
+
+/// What the generator's threads of one name used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadUse {
+    /// Name.
+    pub name: String,
+    /// How many have it.
+    pub threads: u32,
+    /// Length of the span they were watched, s: a little shorter than the phase for one that ends with it.
+    pub seconds: f64,
+    /// CPU time, s.
+    pub cpu_s: Option<f64>,
+    /// Time they were runnable and not running, ns.
+    pub run_queue_delay_ns: Option<u64>,
+    /// Times they gave up the processor to wait.
+    pub switches_voluntary: Option<u64>,
+    /// Times another thread was put in their place.
+    pub switches_involuntary: Option<u64>,
+}
+
+impl ThreadUse {
+    /// CPU time as a share of one core.
+    pub fn cpu_share(&self) -> Option<f64> {
+        self.cpu_s.filter(|_| self.seconds > 0.0).map(|s| s / self.seconds)
+    }
+}
+
+/// The processors of the generator's machine. Shares are of all of them together, 0..=1.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MachineUse {
+    /// Cores that were on.
+    pub cores: u32,
+    /// Running anything.
+    pub busy_share: f64,
+    /// Nothing to do.
+    pub idle_share: f64,
+    /// Nothing to do but wait for a disk.
+    pub iowait_share: f64,
+    /// Wanted to run, and the hypervisor ran someone else.
+    pub steal_share: f64,
+    /// CPU time of everything but the generator, the server and its database, s; `null` when those are not all known.
+    pub other_cpu_s: Option<f64>,
+    /// Load average over one minute when the steady phase began.
+    pub load_average_1m: Option<f64>,
+    /// Pressure on processors, as the kernel counts it (PSI); `null` when it does not.
+    pub pressure_cpu: Option<Pressure>,
+    /// Pressure on disks.
+    pub pressure_io: Option<Pressure>,
+    /// Pressure on memory.
+    pub pressure_memory: Option<Pressure>,
+    /// Time the generator's control group was kept from running by its own quota, s; `null` when it has none.
+    pub throttled_s: Option<f64>,
+    /// Cores the generator may use, by the system's number.
+    pub generator_cores: Vec<u32>,
+    /// Cores the server may use; `null` when that is not known.
+    pub server_cores: Option<Vec<u32>>,
+}
+
+impl MachineUse {
+    /// Cores that both the generator and the server may use; `None` when that is not known.
+    pub fn cores_shared(&self) -> Option<usize> {
+        let server = self.server_cores.as_ref()?;
+        Some(self.generator_cores.iter().filter(|core| server.contains(core)).count())
+    }
+}
+
+/// Pressure stall information: shares of the time, 0..=1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pressure {
+    /// In which at least one thread had to wait.
+    pub some_share: f64,
+    /// In which all threads that were not idle had to wait.
+    pub full_share: f64,
 }
 
 impl CaveatKind {

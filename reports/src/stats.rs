@@ -78,15 +78,19 @@ pub fn quantile_of_lower_confidence(count: u64, q: f64) -> f64 {
     (q - 3.0 * (q * (1.0 - q) / count as f64).sqrt()).max(0.0)
 }
 
-/// Variance over mean of `counts` of events in equal spans of time: 1 for Poisson arrivals, 0 for a metronome, above 1 for
-/// bursts. `None` below two spans or without events.
-pub fn index_of_dispersion(counts: &[u64]) -> Option<f64> {
-    if counts.len() < 2 {
-        return None;
-    }
-    let mean = counts.iter().sum::<u64>() as f64 / counts.len() as f64;
-    let variance = counts.iter().map(|&c| (c as f64 - mean).powi(2)).sum::<f64>() / (counts.len() - 1) as f64;
-    (mean > 0.0).then(|| variance / mean)
+/// Largest Kolmogorov–Smirnov distance that `count` samples of the right distribution exceed with no more than the probability
+/// `false_alarm`: the inequality of Dvoretzky, Kiefer and Wolfowitz with Massart's constant (1990), true for every `count`.
+pub fn distance_max(count: u64, false_alarm: f64) -> f64 {
+    ((2.0 / false_alarm).ln() / (2.0 * count.max(1) as f64)).sqrt()
+}
+
+/// Between what the index of dispersion of Poisson counts in `windows` windows lies, but for a chance of that of `sigmas` standard
+/// deviations of a normal distribution on either side. (windows − 1) × index is χ²-distributed with windows − 1 degrees of freedom
+/// (Fisher, 1950), whose quantiles are taken from Wilson and Hilferty (1931).
+pub fn dispersion_between(windows: u64, sigmas: f64) -> (f64, f64) {
+    let part = 2.0 / (9.0 * (windows.max(2) - 1) as f64);
+    let bound = |sigmas: f64| (1.0 - part + sigmas * part.sqrt()).max(0.0).powi(3);
+    (bound(-sigmas), bound(sigmas))
 }
 
 #[cfg(test)]
@@ -134,11 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn dispersion_tells_a_metronome_from_bursts() {
-        assert_eq!(index_of_dispersion(&[10, 10, 10]), Some(0.0));
-        assert!(index_of_dispersion(&[0, 0, 30]).unwrap() > 10.0);
-        assert_eq!(index_of_dispersion(&[0, 0]), None);
-        assert_eq!(index_of_dispersion(&[4]), None);
+    fn bounds_of_the_tests_are_those_of_the_tables() {
+        let about =
+            |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 5e-3, "{found}, not {expected}");
+        // 2 exp(−2 n d²) is the false alarm.
+        about(distance_max(10_000, 1e-6), 0.026_93);
+        // χ² with 99 degrees of freedom: 0.025 quantile 73.36, 0.975 quantile 128.42.
+        let (low, high) = dispersion_between(100, 1.959_96);
+        about(low * 99.0, 73.36);
+        about(high * 99.0, 128.42);
     }
 
     #[test]

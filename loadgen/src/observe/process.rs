@@ -1,4 +1,4 @@
-//! CPU time and memory of processes and of the sending thread, from `/proc`. Elsewhere than on Linux everything is `None`.
+//! CPU time and memory of processes, from `/proc`. Elsewhere than on Linux everything is `None`.
 
 use std::fs;
 
@@ -23,36 +23,6 @@ impl ProcessUsage {
     /// Of this process.
     pub fn own() -> Self {
         Self { cpu_s: cpu_s("/proc/self/stat"), rss_peak_bytes: rss_peak_bytes("/proc/self/status") }
-    }
-}
-
-/// What the calling thread had to put up with so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadUsage {
-    /// Time it was runnable and not running, ns.
-    pub run_queue_delay_ns: Option<u64>,
-    /// Times another thread was put in its place.
-    pub switches_involuntary: Option<u64>,
-}
-
-impl ThreadUsage {
-    /// Of the calling thread.
-    pub fn own() -> Self {
-        Self {
-            run_queue_delay_ns: fs::read_to_string("/proc/thread-self/schedstat")
-                .ok()
-                .and_then(|stat| stat.split_whitespace().nth(1)?.parse().ok()),
-            switches_involuntary: field("/proc/thread-self/status", "nonvoluntary_ctxt_switches:"),
-        }
-    }
-
-    /// What was added since `earlier`.
-    pub fn since(self, earlier: Self) -> Self {
-        let difference = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
-        Self {
-            run_queue_delay_ns: difference(self.run_queue_delay_ns, earlier.run_queue_delay_ns),
-            switches_involuntary: difference(self.switches_involuntary, earlier.switches_involuntary),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::chart::{Axis, Chart, Level, Series, Shape};
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Arrivals, Interval, Run, TargetResult};
+use crate::model::{Arrivals, Interval, Run, Stall, TargetResult};
 use crate::stats;
 use crate::summary::{Group, ReadTimes, groups};
 
@@ -13,6 +13,9 @@ const STEPS_PER_DECADE: f64 = 24.0;
 /// Samples beyond a quantile that it takes to draw it for one second. Fewer than for a number that stands alone, since the
 /// seconds beside it show how much it moves.
 const SAMPLES_BEYOND_TO_DRAW: u64 = 3;
+
+/// Stalls drawn of each repetition, the longest.
+const STALLS_DRAWN: usize = 25;
 
 /// Quantiles that get a marker.
 const MARKED: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
@@ -177,6 +180,51 @@ pub fn backlog(run: &Run) -> Option<Chart> {
         level: None,
         rug_label: String::new(),
     })
+}
+
+/// The longest stalls of the machine, each as a point: when, and how long.
+pub fn stalls(run: &Run) -> Option<Chart> {
+    let (mut series, mut end) = (Vec::new(), 0.0_f64);
+    for (style, group) in groups(run).iter().enumerate() {
+        let watched =
+            group.results.iter().filter_map(|r| Some((r, r.health.as_ref()?, r.health.as_ref()?.hiccups.as_ref()?)));
+        let mut markers = Vec::new();
+        for (result, health, hiccups) in watched {
+            end = end.max(result.load.seconds.min(health.seconds));
+            let mut longest: Vec<&Stall> = hiccups.stalls.iter().collect();
+            longest.sort_by_key(|stall| std::cmp::Reverse(stall.length_ns));
+            markers.extend(
+                longest.into_iter().take(STALLS_DRAWN).map(|stall| stall_marker(group.name, result.repetition, stall)),
+            );
+        }
+        if !markers.is_empty() {
+            series.push(Series { markers, ..Series::line(group.name, style, Vec::new()) });
+        }
+    }
+    let y = log_axis(series.iter().flat_map(|s| &s.markers).map(|m| m.1))?;
+    let spoken = series.iter().map(|s| {
+        let longest = s.markers.iter().map(|m| m.1).fold(0.0, f64::max);
+        format!("{}: {} drawn, the longest {}", s.name, s.markers.len(), format::time(longest))
+    });
+    Some(Chart {
+        id: "stalls".to_owned(),
+        title: "Idle threads that woke late: the machine stood still, or ran others".to_owned(),
+        description: spoken.collect::<Vec<_>>().join("; "),
+        x: Axis::span("time since the steady phase began", end, format::seconds),
+        y: Axis { label: "length".to_owned(), ..y },
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
+fn stall_marker(name: &str, repetition: u32, stall: &Stall) -> (f64, f64, String) {
+    let core = stall.core.map(|core| format!(" on core {core}")).unwrap_or_default();
+    let waited =
+        stall.waited_ns.map(|ns| format!(", {} of it while others ran", format::time_ns(ns))).unwrap_or_default();
+    let (at, length) = (format::time_ns(stall.offset_ns), format::time_ns(stall.length_ns));
+    let text = format!("{name} #{repetition} at {at}: {length}{core}{waited}");
+    (stall.offset_ns as f64 / 1e9, stall.length_ns as f64, text)
 }
 
 /// The stair of poll intervals in the idle phase, and each SQL statement as a tick; of the first repetition.

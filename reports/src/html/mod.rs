@@ -142,6 +142,7 @@ fn can_i_trust_it(run: &Run) -> Markup {
             (0, n) => { b { "With " (format::counted(n as u64, "caveat")) "." } " See " a href="#caveats" { "caveats" } "." }
             (_, _) => { b { "No." } " See " a href="#caveats" { "caveats" } "." }
         }
+        @if run.results.iter().any(|r| r.health.is_some()) { " What the tool saw of itself: " a href="#trust" { "generator and machine" } "." }
         @if let Some(delay) = delay { " The tool itself was at most " (format::time_ns(delay)) " late at p99." }
     }
 }

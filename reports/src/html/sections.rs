@@ -8,6 +8,7 @@ use crate::compare;
 use crate::format;
 use crate::model::{Arrivals, Ledger, ObjectiveResult, Run};
 use crate::summary::{self, Cell, Group, ReadTimes, Row};
+use crate::trust;
 
 /// One part of the page.
 pub struct Section {
@@ -41,6 +42,7 @@ pub fn all(run: &Run) -> Vec<Section> {
         idle(run),
         before_after(run),
         resources(run),
+        trust(run),
         caveats(run),
         environment(run),
     ];
@@ -331,14 +333,6 @@ fn resources(run: &Run) -> Option<Section> {
         row(run, "server memory, peak", bytes(|r| r.server_rss_peak_bytes)),
         row(run, "generator CPU", seconds(|r| r.generator_cpu_s)),
         row(run, "generator memory, peak", bytes(|r| r.generator_rss_peak_bytes)),
-        row(
-            run,
-            "sending thread waited for a processor",
-            seconds(|r| r.generator_run_queue_delay_ns.map(|ns| ns as f64 / 1e9)),
-        ),
-        row(run, "… and was interrupted (times)", |g| {
-            g.cell(|r| r.resources.generator_switches_involuntary.map(|n| n as f64), format::number)
-        }),
         row(run, "connections opened again", |g| g.cell(|r| Some(r.load.reconnects as f64), format::number)),
     ];
     Some(Section {
@@ -346,6 +340,28 @@ fn resources(run: &Run) -> Option<Section> {
         title: "What it cost",
         how_to_read: "CPU time and memory over the steady phase; a generator that is short of CPU measures itself.",
         body: number_table(&names(run), &rows),
+    })
+}
+
+/// Variants up to which two tables fit beside one another.
+const TABLES_BESIDE_VARIANTS_MAX: usize = 3;
+
+fn trust(run: &Run) -> Option<Section> {
+    run.results.iter().find(|r| r.health.is_some() || r.load.arrivals_check.is_some())?;
+    let parts = trust::parts(run);
+    let beside = names(run).len() <= TABLES_BESIDE_VARIANTS_MAX;
+    Some(Section {
+        id: "trust",
+        title: "Can this be trusted? Generator and machine",
+        how_to_read: "What the tool saw of itself and of its machine during the steady phase, always the worst repetition: its own delay \
+                      should be small against the response time, its threads should not wait, a thread that only sleeps should wake in \
+                      time; what is not well is told under caveats.",
+        body: html! {
+            div.pairs[beside] {
+                @for part in &parts { div { h3 { (part.title) } (number_table(&names(run), &part.rows)) } }
+                @if let Some(chart) = figures::stalls(run) { div { h3 { "Stalls" } (chart.render()) } }
+            }
+        },
     })
 }
 

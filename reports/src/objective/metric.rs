@@ -82,17 +82,28 @@ pub(super) struct Reading {
     pub value: Option<f64>,
     pub low: f64,
     pub high: f64,
+    /// The same interval when nothing of it may be the generator's own delay: it reaches as far as that delay goes.
+    pub own: (f64, f64),
     /// Why the interval is no point, or what the value is of.
     pub note: Option<String>,
 }
 
 impl Reading {
     fn exact(value: f64) -> Self {
-        Self { value: Some(value), low: value, high: value, note: None }
+        Self::between(Some(value), value, value, None)
+    }
+
+    fn between(value: Option<f64>, low: f64, high: f64, note: Option<String>) -> Self {
+        Self { value, low, high, own: (low, high), note }
     }
 
     pub(super) fn missing(why: String) -> Self {
-        Self { value: None, low: 0.0, high: f64::INFINITY, note: Some(why) }
+        Self::between(None, 0.0, f64::INFINITY, Some(why))
+    }
+
+    /// This time, of which up to `delay` may be the generator's own and at least `least` is not.
+    fn less_own(self, delay: f64, least: f64) -> Self {
+        Self { own: ((self.low - delay).max(least.min(self.low)), self.high), ..self }
     }
 
     /// This one as a multiple of `other`, which is that of the variant `name`; both in `unit`.
@@ -110,10 +121,16 @@ impl Reading {
         }
         let note =
             [self.note.clone(), other.note.as_ref().map(|n| format!("{name}: {n}"))].into_iter().flatten().next();
+        let ratio = |(low, high): (f64, f64), (other_low, other_high): (f64, f64)| {
+            let lowest = if other_high.is_finite() { low / other_high } else { 0.0 };
+            (lowest, if other_low > 0.0 { high / other_low } else { f64::INFINITY })
+        };
+        let (low, high) = ratio((self.low, self.high), (other.low, other.high));
         Self {
             value: Some(own / reference),
-            low: if other.high.is_finite() { self.low / other.high } else { 0.0 },
-            high: if other.low > 0.0 { self.high / other.low } else { f64::INFINITY },
+            low,
+            high,
+            own: ratio(self.own, other.own),
             note: note.or_else(|| {
                 Some(format!("{} against {}", format::in_unit(own, unit), format::in_unit(reference, unit)))
             }),
@@ -253,6 +270,14 @@ impl Metric {
         ["ledger.", "time_to_durable.", "idle.", "backlog."].iter().any(|prefix| name.starts_with(prefix))
     }
 
+    /// The quantile, when it is one of the response time, of which the send delay is a part.
+    pub(crate) fn response_time_quantile(self) -> Option<f64> {
+        match self.0 {
+            Kind::Time(Distribution { name: "response_time", .. }, (_, Statistic::Quantile(q))) => Some(*q),
+            _ => None,
+        }
+    }
+
     /// Whether it is about how many events were accepted at all.
     pub(crate) fn is_about_acceptance(self) -> bool {
         let name = self.to_string();
@@ -264,10 +289,22 @@ impl Metric {
         match self.0 {
             Kind::Plain(plain) => (plain.read)(result).map_or_else(missing, Reading::exact),
             Kind::Time(distribution, (name, statistic)) => {
-                (distribution.read)(result).map_or_else(missing, |times| read_times(times, name, *statistic))
+                let reading =
+                    (distribution.read)(result).map_or_else(missing, |times| read_times(times, name, *statistic));
+                match self.response_time_quantile() {
+                    Some(q) => reading.less_own(result.load.send_delay.quantile_ns(q), least_service(result, q)),
+                    None => reading,
+                }
             }
         }
     }
+}
+
+/// What the response time would have been at least without any send delay: the service time is a part of it. 0 when events that were never
+/// sent are in the one and not in the other.
+fn least_service(result: &TargetResult, q: f64) -> f64 {
+    let load = &result.load;
+    if load.service_time.count == load.response_time.count { load.service_time.quantile_ns(q) } else { 0.0 }
 }
 
 fn read_times(times: &Times, name: &str, statistic: Statistic) -> Reading {
@@ -291,12 +328,7 @@ fn read_times(times: &Times, name: &str, statistic: Statistic) -> Reading {
                 format::count(times.count),
                 stats::SAMPLES_BEYOND_TO_JUDGE
             );
-            return Reading {
-                value: Some(value),
-                low: (sure as f64).min(value),
-                high: f64::INFINITY,
-                note: Some(note),
-            };
+            return Reading::between(Some(value), (sure as f64).min(value), f64::INFINITY, Some(note));
         }
     }
     if lower_bound {
@@ -304,7 +336,7 @@ fn read_times(times: &Times, name: &str, statistic: Statistic) -> Reading {
             "{name} is only known to be at least this: {} did not finish in time",
             format::counted(censored, "event")
         );
-        return Reading { value: Some(value), low: value, high: f64::INFINITY, note: Some(note) };
+        return Reading::between(Some(value), value, f64::INFINITY, Some(note));
     }
     Reading::exact(value)
 }

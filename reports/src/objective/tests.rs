@@ -200,6 +200,42 @@ fn an_objective_is_decided_only_when_every_possible_truth_agrees() {
     }
 }
 
+/// cache-first with a response time and a send delay of its own, and null as it is (p50 about 169 µs, send delay below 1 µs).
+fn judged_with_delay(expression: &str, response_us: u64, service_us: u64, delay_us: u64) -> ObjectiveResult {
+    let mut run = fixtures::three_modes();
+    run.plan.objectives = vec![format!("cache-first: {expression}")];
+    for result in run.results.iter_mut().filter(|r| r.target == "cache-first") {
+        result.load.response_time = fixtures::times(&[(response_us * 1_000, 20_000)]);
+        result.load.service_time = fixtures::times(&[(service_us * 1_000, 20_000)]);
+        result.load.send_delay = fixtures::times(&[(delay_us * 1_000, 20_000)]);
+    }
+    evaluate(&run).remove(0)
+}
+
+#[test]
+fn what_the_generators_own_delay_could_turn_round_is_undecided() {
+    let cases = [
+        ("met, with or without the delay", "response_time.p99 < 1ms", (990, 500, 490), Some(true)),
+        ("missed only with the delay", "response_time.p99 < 1ms", (1_100, 900, 200), None),
+        ("missed by less than even a small delay", "response_time.p99 < 1ms", (1_001, 990, 3), None),
+        ("missed without the delay, too", "response_time.p99 < 1ms", (1_300, 1_100, 200), Some(false)),
+        // The delays are not those of the slow events: the service time alone is above the bound.
+        ("missed by the service time", "response_time.p99 < 1ms", (1_100, 1_050, 200), Some(false)),
+        ("reached only with the delay", "response_time.p99 > 1ms", (1_100, 900, 200), None),
+        ("a service time has no such part", "service_time.p99 < 1ms", (1_300, 1_100, 200), Some(false)),
+        ("a multiple, without the delay, too", "response_time.p50 <= 1.5 x null", (300, 280, 20), Some(false)),
+        ("a multiple that the delay makes", "response_time.p50 <= 1.5 x null", (300, 200, 100), None),
+    ];
+    for (name, expression, (response, service, delay), expected) in cases {
+        let result = judged_with_delay(expression, response, service, delay);
+        assert_eq!(result.met, expected, "{name}: {result:#?}");
+        assert_eq!(result.note.is_some_and(|n| n.contains("the generator's own")), expected.is_none(), "{name}");
+    }
+    insta::assert_snapshot!(sentence(&judged_with_delay("response_time.p99 < 1ms", 1_100, 900, 200)), @r#"
+cache-first: response_time.p99 < 1ms is undecided (without the generator's own send delay it may be as little as 901 µs, with it 1.1 ms: the bound lies between)
+"#);
+}
+
 #[test]
 fn a_count_has_to_hold_in_every_repetition() {
     let mut run = fixtures::three_modes();

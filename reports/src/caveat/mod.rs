@@ -1,17 +1,27 @@
 //! Reasons to doubt a run: the one place of rules. Each names what was found with its numbers, and what to do about it.
 //!
-//! What only the generator can see while it runs (stalls of the machine, sent gaps, its own failures to send) it adds to the
-//! run itself; [`find`] keeps those.
+//! A rule looks at the run or at one repetition of a variant, and either makes the run invalid or only tells. What no number of the
+//! result shows (a ledger that could not be read) the generator adds to the run itself; [`find`] keeps those.
+
+pub mod arrivals;
+pub mod machine;
 
 use crate::format;
 use crate::model::{Arrivals, Caveat, CaveatKind, Run, TargetResult, Times};
+use crate::objective;
 use crate::stats;
 
-/// Send delay above this share of the response time, at p50 or p99, is told: the generator's own error in the number judged.
+/// Send delay above this share of the response time is told: the generator's own error in the number judged. Looked at for every
+/// quantile of the response time that an objective judges, and for p50 and p99 without one.
 pub const SEND_DELAY_SHARE_MAX: f64 = 0.05;
 
-/// Send delay below this is never told, ns: it is what a system call and a cache miss cost, and nothing can be done about it.
+/// Send delay below this is not told unless an objective judges that quantile, ns: it is what a system call and a cache miss cost, and
+/// nothing can be done about it.
 pub const SEND_DELAY_NS_IGNORED: f64 = 20_000.0;
+
+/// Share of the phase that the send loop may work. Above it the answers, too, are read late: a queue whose server is busy nine
+/// tenths of the time lets its customers wait 4.5 times as long as they are served (M/D/1, Pollaczek and Khinchine).
+pub const SENDER_BUSY_SHARE_MAX: f64 = 0.9;
 
 /// Send delay p99 above this share of the response time's p99 (and above [`SATURATED_SEND_DELAY_NS`]) makes the run invalid:
 /// what it measured is mostly the generator.
@@ -39,16 +49,13 @@ pub const DELAYED_ACK_SAMPLES_MIN: u64 = 10;
 /// How many times more samples there must be than in a span as wide on either side: a hill, not a slope.
 pub const DELAYED_ACK_PROMINENCE: u64 = 3;
 
-/// Share of the steady phase the sending thread may have waited for a processor.
-pub const RUN_QUEUE_SHARE_MAX: f64 = 0.05;
-
 /// The quantile every run is expected to carry.
 const STANDARD_QUANTILE: f64 = 0.99;
 
 /// All caveats of the run: those it has that no rule here repeats, and those that the rules find. Most serious first.
 pub fn find(run: &Run) -> Vec<Caveat> {
     let mut caveats = run.caveats.clone();
-    let mut found = of_the_run(run);
+    let mut found: Vec<Caveat> = RUN_RULES.iter().filter_map(|rule| rule.apply(run)).collect();
     for variant in &run.plan.variants {
         let results: Vec<&TargetResult> = run.results.iter().filter(|r| r.target == variant.name).collect();
         found.extend(RULES.iter().filter_map(|rule| rule.apply(run, &variant.name, &results)));
@@ -62,33 +69,56 @@ pub fn find(run: &Run) -> Vec<Caveat> {
     caveats
 }
 
-/// Rules about the run as a whole.
-fn of_the_run(run: &Run) -> Vec<Caveat> {
-    let mut caveats = Vec::new();
-    let mut add = |kind, invalidates, detail: String, remedy: &str| {
-        caveats.push(Caveat { kind, subject: None, detail, remedy: remedy.to_owned(), invalidates });
-    };
-    if run.interrupted {
-        let detail = format!("stopped after {}, before its end", format::seconds(run.seconds));
-        add(CaveatKind::Interrupted, true, detail, "run it again to the end");
-    }
-    if run.tool.build_profile == "debug" {
-        let detail = "an unoptimised build measured, and served if it started the server itself".to_owned();
-        add(CaveatKind::DebugBuild, false, detail, "build with --release");
-    }
-    if run.plan.arrivals == Arrivals::Closed {
-        let detail =
-            "each connection waited for its answer before it sent again, so a stall slows the sending and is seen once"
-                .to_owned();
-        add(CaveatKind::ClosedLoop, false, detail, "use --arrivals poisson to judge what a user would feel");
-    }
-    if run.plan.repeat < 2 && !run.results.is_empty() {
-        let detail =
-            "each variant was measured once, so nothing tells how far the numbers move by themselves".to_owned();
-        add(CaveatKind::SingleRepetition, false, detail, "use --repeat 5 before comparing or publishing");
-    }
-    caveats
+/// One rule about the run as a whole.
+struct RunRule {
+    kind: CaveatKind,
+    invalidates: bool,
+    remedy: &'static str,
+    check: fn(&Run) -> Option<String>,
 }
+
+impl RunRule {
+    fn apply(&self, run: &Run) -> Option<Caveat> {
+        let (kind, invalidates, remedy) = (self.kind, self.invalidates, self.remedy.to_owned());
+        Some(Caveat { kind, subject: None, detail: (self.check)(run)?, remedy, invalidates })
+    }
+}
+
+const RUN_RULES: &[RunRule] = &[
+    RunRule {
+        kind: CaveatKind::Interrupted,
+        invalidates: true,
+        remedy: "run it again to the end",
+        check: |run| run.interrupted.then(|| format!("stopped after {}, before its end", format::seconds(run.seconds))),
+    },
+    RunRule {
+        kind: CaveatKind::DebugBuild,
+        invalidates: false,
+        remedy: "build with --release",
+        check: |run| {
+            let detail = "an unoptimised build measured, and served if it started the server itself";
+            (run.tool.build_profile == "debug").then(|| detail.to_owned())
+        },
+    },
+    RunRule {
+        kind: CaveatKind::ClosedLoop,
+        invalidates: false,
+        remedy: "use --arrivals poisson to judge what a user would feel",
+        check: |run| {
+            let detail = "each connection waited for its answer before it sent again, so a stall slows the sending and is seen once";
+            (!is_open(run)).then(|| detail.to_owned())
+        },
+    },
+    RunRule {
+        kind: CaveatKind::SingleRepetition,
+        invalidates: false,
+        remedy: "use --repeat 5 before comparing or publishing",
+        check: |run| {
+            let detail = "each variant was measured once, so nothing tells how far the numbers move by themselves";
+            (run.plan.repeat < 2 && !run.results.is_empty()).then(|| detail.to_owned())
+        },
+    },
+];
 
 /// Something found in one repetition.
 struct Finding {
@@ -148,6 +178,18 @@ const RULES: &[Rule] = &[
         invalidates: true,
         remedy: "lower the rate, give the generator a core of its own, or send from another machine",
         check: generator_saturated,
+    },
+    Rule {
+        kind: CaveatKind::ArrivalsNotAsAsked,
+        invalidates: true,
+        remedy: arrivals::REMEDY,
+        check: arrivals::unlike_asked,
+    },
+    Rule {
+        kind: CaveatKind::ArrivalsNotAsAsked,
+        invalidates: false,
+        remedy: arrivals::REMEDY,
+        check: arrivals::partly_unlike_asked,
     },
     Rule {
         kind: CaveatKind::SendDelayLarge,
@@ -250,10 +292,16 @@ const RULES: &[Rule] = &[
         check: sql_count_unavailable,
     },
     Rule {
+        kind: CaveatKind::MachineStalls,
+        invalidates: false,
+        remedy: "measure on a quieter or on a real machine; the report shows when the stalls were, beside the slow seconds",
+        check: machine::stalls,
+    },
+    Rule {
         kind: CaveatKind::BusyMachine,
         invalidates: false,
-        remedy: "stop what else runs there, or give the generator a core of its own",
-        check: busy_machine,
+        remedy: "stop what else runs there, take a machine that is not shared, or give the generator a core of its own",
+        check: machine::busy,
     },
 ];
 
@@ -290,39 +338,59 @@ fn is_open(run: &Run) -> bool {
     run.plan.arrivals != Arrivals::Closed
 }
 
-fn is_saturated(r: &TargetResult) -> bool {
+/// Quantiles of the response time that objectives judge on a variant, with the objective as written.
+fn judged_quantiles<'a>(run: &'a Run, variant: &str) -> Vec<(f64, &'a str)> {
+    let of_variant = run.objectives.iter().filter(|o| o.variant == variant);
+    let quantile = |text: &str| objective::parse(text).ok()?.metric.response_time_quantile();
+    of_variant.filter_map(|o| Some((quantile(&o.expression)?, o.expression.as_str()))).collect()
+}
+
+/// Send delay p99 that makes the rest worthless.
+fn is_late(r: &TargetResult) -> bool {
     let (delay, response) = (r.load.send_delay.p99_ns as f64, r.load.response_time.p99_ns as f64);
     r.load.send_delay.count > 0 && delay > SATURATED_SEND_DELAY_NS.max(SATURATED_SEND_DELAY_SHARE * response)
 }
 
 fn generator_saturated(run: &Run, r: &TargetResult) -> Option<Finding> {
-    if !is_open(run) || !is_saturated(r) {
-        return None;
+    if is_open(run) && is_late(r) {
+        let (delay, response) = (r.load.send_delay.p99_ns, r.load.response_time.p99_ns);
+        let detail = format!(
+            "events left {} late at p99 through the generator's own fault, against a response time of {}",
+            format::time_ns(delay),
+            format::time_ns(response)
+        );
+        return finding(delay as f64, detail);
     }
-    let (delay, response) = (r.load.send_delay.p99_ns, r.load.response_time.p99_ns);
+    let busy = r.health.as_ref()?.sender_busy_share?;
     let detail = format!(
-        "events left {} late at p99 through the generator's own fault, against a response time of {}",
-        format::time_ns(delay),
-        format::time_ns(response)
+        "the send loop worked {} of the time, so answers, too, were read late; {} is the most that is trusted",
+        format::percent(busy),
+        format::percent(SENDER_BUSY_SHARE_MAX)
     );
-    finding(delay as f64, detail)
+    (busy > SENDER_BUSY_SHARE_MAX).then(|| finding(busy, detail))?
 }
 
 fn send_delay_large(run: &Run, r: &TargetResult) -> Option<Finding> {
-    if !is_open(run) || is_saturated(r) {
+    let (delay, response) = (&r.load.send_delay, &r.load.response_time);
+    if !is_open(run) || is_late(r) || response.count == 0 || delay.count == 0 {
         return None;
     }
-    let (delay, response) = (&r.load.send_delay, &r.load.response_time);
-    let pairs = [("p50", delay.p50_ns, response.p50_ns), ("p99", delay.p99_ns, response.p99_ns)];
-    let large = |&(_, d, t): &(_, u64, u64)| d as f64 > SEND_DELAY_NS_IGNORED.max(SEND_DELAY_SHARE_MAX * t as f64);
-    let (name, d, t) =
-        pairs.into_iter().filter(|_| response.count > 0).filter(large).max_by_key(|p| p.1 * 1000 / p.2.max(1))?;
-    let share = d as f64 / t.max(1) as f64;
+    let judged = judged_quantiles(run, &r.target).into_iter().map(|(q, expression)| (q, Some(expression)));
+    let looked_at = judged.chain([(0.5, None), (STANDARD_QUANTILE, None)]);
+    let shares = looked_at.filter_map(|(q, expression)| {
+        let (late, taken) = (delay.quantile_ns(q), response.quantile_ns(q));
+        let ignored = expression.is_none() && late <= SEND_DELAY_NS_IGNORED;
+        let share = late / taken.max(1.0);
+        (share > SEND_DELAY_SHARE_MAX && !ignored).then_some((share, q, late, taken, expression))
+    });
+    let (share, q, late, taken, expression) = shares.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let judges = expression.map(|text| format!(", which the objective {text:?} judges")).unwrap_or_default();
     let detail = format!(
-        "send delay {name} is {}, {} of the response time's {}",
-        format::time_ns(d),
+        "send delay {} is {}, {} of the response time's {}{judges}",
+        format::quantile_name(q),
+        format::time(late),
         format::percent(share),
-        format::time_ns(t)
+        format::time(taken)
     );
     finding(share, detail)
 }
@@ -371,16 +439,21 @@ fn connections_exhausted(_: &Run, r: &TargetResult) -> Option<Finding> {
     (share > CONNECTION_WAIT_SHARE_MAX).then(|| finding(share, detail))?
 }
 
-fn too_few_samples(_: &Run, r: &TargetResult) -> Option<Finding> {
+fn too_few_samples(run: &Run, r: &TargetResult) -> Option<Finding> {
     let count = r.load.response_time.count;
-    let beyond = stats::samples_beyond(count, STANDARD_QUANTILE);
+    let judged = judged_quantiles(run, &r.target).into_iter().map(|(q, _)| q).chain([STANDARD_QUANTILE]);
+    let highest = judged.filter(|q| stats::samples_beyond(count, *q) < stats::SAMPLES_BEYOND_TO_JUDGE);
+    let q = highest.reduce(f64::max).filter(|_| count > 0)?;
+    let beyond = stats::samples_beyond(count, q);
     let detail = format!(
-        "response time p99 rests on {} beyond it, of {}; {} are needed to judge it",
+        "response time {} rests on {} beyond it, of {}; {} are needed to judge it, {} to print it",
+        format::quantile_name(q),
         format::counted(beyond, "sample"),
         format::count(count),
-        stats::SAMPLES_BEYOND_TO_JUDGE
+        stats::SAMPLES_BEYOND_TO_JUDGE,
+        stats::SAMPLES_BEYOND_TO_PRINT
     );
-    (count > 0 && beyond < stats::SAMPLES_BEYOND_TO_JUDGE).then(|| finding(-(beyond as f64), detail))?
+    finding(-(beyond as f64), detail)
 }
 
 fn delayed_acknowledgements(_: &Run, r: &TargetResult) -> Option<Finding> {
@@ -417,148 +490,5 @@ fn sql_count_unavailable(run: &Run, r: &TargetResult) -> Option<Finding> {
         .then(|| finding(0.0, "SQL statements of the idle phase are the target's own word".to_owned()))?
 }
 
-fn busy_machine(_: &Run, r: &TargetResult) -> Option<Finding> {
-    let waited = r.resources.generator_run_queue_delay_ns? as f64;
-    let share = waited / (r.load.seconds * 1e9).max(1.0);
-    let detail = format!(
-        "the sending thread waited {} for a processor, {} of the steady phase",
-        format::time(waited),
-        format::percent(share)
-    );
-    (share > RUN_QUEUE_SHARE_MAX).then(|| finding(share, detail))?
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures;
-    use crate::histogram::TimeHistogram;
-    use crate::model::{ErrorCount, Outcomes};
-
-    type Change = fn(&mut Run, usize);
-
-    fn times(of: &[(u64, u64)]) -> Times {
-        let mut histogram = TimeHistogram::new();
-        of.iter().for_each(|&(ns, n)| (0..n).for_each(|_| histogram.record(ns)));
-        histogram.times(0)
-    }
-
-    /// Kinds found on a sound run after `change` to the first repetition of cache-first, and to the run.
-    fn found(change: Change) -> Vec<CaveatKind> {
-        let mut run = fixtures::three_modes();
-        change(&mut run, 1);
-        find(&run).into_iter().map(|c| c.kind).collect()
-    }
-
-    #[test]
-    fn a_sound_run_has_none() {
-        assert_eq!(found(|_, _| {}), []);
-    }
-
-    #[test]
-    fn each_rule_finds_what_it_is_for() {
-        use CaveatKind::*;
-        let cases: [(CaveatKind, Change); 20] = [
-            (Interrupted, |run, _| run.interrupted = true),
-            (DebugBuild, |run, _| run.tool.build_profile = "debug".to_owned()),
-            (ClosedLoop, |run, _| run.plan.arrivals = Arrivals::Closed),
-            (SingleRepetition, |run, _| run.plan.repeat = 1),
-            (NothingAccepted, |run, i| run.results[i].load.outcomes.accepted = 0),
-            (DeadTarget, |run, i| {
-                run.results[i].failure = Some("connection refused".to_owned());
-                run.results[i].load.statuses.clear();
-                run.results[i].load.outcomes.accepted = 0;
-            }),
-            (GeneratorSaturated, |run, i| run.results[i].load.send_delay = times(&[(5_000_000, 20_000)])),
-            (SendDelayLarge, |run, i| run.results[i].load.send_delay = times(&[(1_000, 19_000), (60_000, 1_000)])),
-            (RateNotReached, |run, i| run.results[i].load.achieved_per_s *= 0.98),
-            (EventsNotSent, |run, i| run.results[i].load.outcomes.not_sent = 1),
-            (Timeouts, |run, i| run.results[i].load.outcomes.timed_out = 1),
-            (Errors, |run, i| run.results[i].load.outcomes.rejected = 1),
-            (Reconnects, |run, i| run.results[i].load.reconnects = 1),
-            (ConnectionsExhausted, |run, i| {
-                run.results[i].load.connection_wait = times(&[(0, 11_000), (900_000, 200)])
-            }),
-            (TooFewSamples, |run, i| run.results[i].load.response_time = times(&[(1_000_000, 9_000)])),
-            (DelayedAcknowledgements, |run, i| {
-                run.results[i].load.service_time = times(&[(200_000, 19_900), (40_100_000, 100)]);
-            }),
-            (LedgerLeftOut, |run, i| run.results[i].ledger = None),
-            (LedgerIncomplete, |run, i| run.results[i].ledger.as_mut().unwrap().unverified = 1),
-            (PersistedWithoutAcknowledgement, |run, i| run.results[i].ledger.as_mut().unwrap().unacknowledged = 1),
-            (SqlCountUnavailable, |run, i| run.results[i].idle.as_mut().unwrap().sql_statements = None),
-        ];
-        for (kind, change) in cases {
-            assert_eq!(found(change), [kind]);
-        }
-        assert_eq!(
-            found(|run, i| run.results[i].resources.generator_run_queue_delay_ns = Some(700_000_000)),
-            [BusyMachine]
-        );
-    }
-
-    #[test]
-    fn what_is_no_fault_is_not_told() {
-        let cases: [(&str, Change); 6] = [
-            ("a repeat that was rightly refused", |run, i| {
-                let load = &mut run.results[i].load;
-                (load.outcomes.rejected, load.repeats.sent, load.repeats.refused) = (500, 500, 500);
-                (load.planned, load.offered_per_s) = (load.planned + 500, load.offered_per_s + 500.0 / load.seconds);
-            }),
-            ("a slope that passes through 40 ms", |run, i| {
-                run.results[i].load.service_time =
-                    times(&[(33_000_000, 5_000), (40_000_000, 4_000), (47_000_000, 3_000), (90_000_000, 20_000)]);
-            }),
-            ("a send delay of 15 µs at a short response time", |run, i| {
-                run.results[i].load.send_delay = times(&[(15_000, 20_000)]);
-            }),
-            ("a null server without a ledger and without SQL", |run, i| {
-                (run.results[i].mode, run.results[i].ledger) = (Some("null".to_owned()), None);
-                run.results[i].idle.as_mut().unwrap().sql_statements = None;
-            }),
-            ("a few events that waited for a connection", |run, i| {
-                run.results[i].load.connection_wait = times(&[(0, 12_000), (900_000, 20)]);
-            }),
-            ("a slow server that makes a send delay of 2 ms small", |run, i| {
-                run.results[i].load.send_delay = times(&[(1_000, 19_000), (2_000_000, 1_000)]);
-                run.results[i].load.response_time = times(&[(900_000, 10_000), (50_000_000, 10_000)]);
-            }),
-        ];
-        for (name, change) in cases {
-            assert_eq!(found(change), [], "{name}");
-        }
-    }
-
-    #[test]
-    fn a_caveat_shows_the_worst_repetition_and_how_many_have_it() {
-        let mut run = fixtures::three_modes();
-        (run.results[1].load.reconnects, run.results[4].load.reconnects) = (3, 7);
-        let caveat = find(&run).remove(0);
-        assert_eq!(caveat.subject.as_deref(), Some("cache-first"));
-        insta::assert_snapshot!(caveat.detail, @r#"7 connections had to be opened again during the steady phase (#2, the worst of 2 such repetitions of 2)"#);
-    }
-
-    #[test]
-    fn what_the_generator_added_stays_and_finding_twice_adds_nothing() {
-        let mut run = fixtures::lying_server();
-        run.caveats.push(Caveat {
-            kind: CaveatKind::MachineStalls,
-            subject: None,
-            detail: "3 stalls above 10 ms".to_owned(),
-            remedy: "use a quieter machine".to_owned(),
-            invalidates: false,
-        });
-        run.caveats = find(&run);
-        assert!(run.caveats.iter().any(|c| c.kind == CaveatKind::MachineStalls));
-        assert_eq!(find(&run), run.caveats);
-    }
-
-    #[test]
-    fn errors_are_named() {
-        let mut run = fixtures::three_modes();
-        let load = &mut run.results[1].load;
-        load.outcomes = Outcomes { failed: 40, ..load.outcomes };
-        load.errors = vec![ErrorCount { kind: "HTTP 503".to_owned(), count: 40 }];
-        insta::assert_snapshot!(find(&run)[0].detail, @r#"40 of 12 131 planned events were refused or failed: HTTP 503 × 40 (in one of 2 repetitions, #1)"#);
-    }
-}
+mod tests;
