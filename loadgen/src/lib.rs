@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod curve;
 pub mod idle;
 pub mod ledger;
 pub mod observe;
@@ -15,6 +16,7 @@ pub mod pool;
 pub mod progress;
 pub mod recorder;
 pub mod reference;
+pub mod replay;
 pub mod run;
 pub mod schedule;
 pub mod send;

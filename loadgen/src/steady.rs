@@ -19,7 +19,7 @@ use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessUsage, cpu_s_of_all};
 use crate::payload::Payloads;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleSpec};
 use crate::send::{Destination, Load, Sent};
 use crate::target::Target;
 
@@ -36,6 +36,8 @@ pub struct Steady<'a> {
     pub target: &'a Target,
     /// Where the events go.
     pub destination: Destination,
+    /// When they are due.
+    pub schedule: ScheduleSpec,
     /// The events.
     pub payloads: Payloads,
     /// Seed of this repetition.
@@ -118,7 +120,7 @@ impl Steady<'_> {
         let timeout_ns = plan.request_timeout_ms * 1_000_000;
         let load = Load {
             clock: self.clock,
-            schedule: Schedule::new(plan.arrivals, plan.rate_per_s, warmup_ns + steady_ns, self.seed),
+            schedule: Schedule::new(&self.schedule, self.seed),
             payloads: self.payloads.clone(),
             destination: self.destination.clone(),
             connections: plan.connections as usize,

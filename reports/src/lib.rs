@@ -1,7 +1,7 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
 //! Data: [`model`], [`schema`], [`histogram`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers
-//! as text), [`summary`] and [`compare`] (rows of them), [`table`] (terminal),
+//! as text), [`plan`] (what was asked for, in words), [`summary`] and [`compare`] (rows of numbers), [`table`] (terminal),
 //! [`chart`] (SVG), [`html`] (the page).
 
 pub mod caveat;
@@ -14,6 +14,7 @@ pub mod histogram;
 pub mod html;
 pub mod model;
 pub mod objective;
+pub mod plan;
 pub mod schema;
 pub mod stats;
 pub mod summary;

@@ -1,5 +1,6 @@
 //! The program as a whole, from its command line to its files: one binary, so that what the tests share is compiled once.
 
 mod bad_targets;
+mod load_models;
 mod reference;
 mod support;
