@@ -29,6 +29,8 @@ const RUN_EXAMPLES: &str = "Examples:
   loadgen run                                          the reference server in three modes, on SQLite, under two minutes
   loadgen run --slo 'response_time.p99 < 1ms'          the same, and exit 3 when a mode misses the objective
   loadgen run --mode cache-first --rate 10000 --idle 0s --repeat 5
+  loadgen run --mode cache-first --shape 'ramp 100..20000' --duration 60s
+  loadgen run --mode cache-first --replay monday.csv --replay-speed 2
   loadgen run --database postgres://me@localhost/postgres
   loadgen run --target http://127.0.0.1:8080           a server that already runs
   loadgen run --plan before-after                      the old design against the new";

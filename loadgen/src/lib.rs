@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod curve;
 pub mod exchange;
 pub mod http1;
 pub mod http2;
@@ -19,6 +20,7 @@ pub mod pool;
 pub mod progress;
 pub mod recorder;
 pub mod reference;
+pub mod replay;
 pub mod requests;
 pub mod run;
 pub mod schedule;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reports::model::Operation;
+use reports::model::{self, Operation, Plan};
 use uuid::Uuid;
 
 use crate::connection::Destination;
@@ -30,6 +30,17 @@ pub struct Mix {
     pub weights: Vec<(Operation, f64)>,
     /// Events in one batch.
     pub batch_events: u32,
+}
+
+impl Mix {
+    /// The plan's.
+    pub fn of(plan: &Plan) -> Self {
+        let model::Mix { ingest, batch, inbox, ack } = plan.mix;
+        let all =
+            [(Operation::Ingest, ingest), (Operation::Batch, batch), (Operation::Inbox, inbox), (Operation::Ack, ack)];
+        let weights = all.into_iter().filter(|(_, weight)| *weight > 0.0).collect();
+        Self { weights, batch_events: plan.batch_events }
+    }
 }
 
 /// Events that were acknowledged of late.

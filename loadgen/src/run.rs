@@ -161,7 +161,9 @@ impl Measurement<'_> {
     ) -> Result<(), SteadyOrTarget> {
         let plan = &self.resolved.plan;
         let clock = Clock::start();
-        let mut payloads = Payloads::new(&self.events_name, plan.payload_bytes, plan.seed);
+        // Every variant of one repetition is offered the same schedule; each repetition another.
+        let seed = plan.seed.wrapping_add(u64::from(self.repetition) - 1);
+        let mut payloads = Payloads::new(&self.events_name, self.resolved.payload_sizes(seed), plan.seed);
         let destination = running.target.destination(&running.keys)?;
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         self.progress.phase(&self.variant.name, "load", Some(&snapshot));
@@ -170,9 +172,9 @@ impl Measurement<'_> {
             clock,
             target: &running.target,
             destination: destination.clone(),
+            schedule: self.resolved.schedule(),
             payloads: payloads.clone(),
-            // Every variant of one repetition is offered the same schedule; each repetition another.
-            seed: plan.seed.wrapping_add(u64::from(self.repetition) - 1),
+            seed,
             stop: &self.context.stop,
             snapshot,
             server_pid: running.reference.as_ref().map(|reference| reference.pid),
@@ -233,17 +235,13 @@ impl Measurement<'_> {
             Some(url) => url.clone(),
             None => reference.insert(Reference::start(&self.configuration()).await?).url.clone(),
         };
-        let target = Target::new(&url, &Reach::default())?;
-        let keys = match &self.resolved.api_key {
-            Some(key) => vec![key.clone()],
-            None => {
-                let mut keys = Vec::with_capacity(plan.organizations as usize);
-                for organization in 1..=plan.organizations {
-                    keys.push(target.generate_key(&format!("{} {organization}", self.events_name)).await?);
-                }
-                keys
+        let target = Target::new(&url, &Reach::of(plan))?;
+        let mut keys = self.resolved.keys.clone();
+        if keys.is_empty() {
+            for organization in 1..=plan.organizations {
+                keys.push(target.generate_key(&format!("{} {organization}", self.events_name)).await?);
             }
-        };
+        }
         let data = reference.as_ref().map(|reference| reference.folder().to_owned());
         Ok(Running { target, reference, keys, data })
     }

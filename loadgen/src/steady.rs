@@ -12,8 +12,7 @@ use std::time::Duration;
 use reports::arrivals::ArrivalCheck;
 use reports::histogram::TimeHistogram;
 use reports::model::{
-    self, ArrivalProcess, Arrivals, BacklogSample, Health, Operation, Outcomes, Plan, Repeats, Resources,
-    SENDING_THREAD, Times,
+    self, ArrivalProcess, Arrivals, BacklogSample, Health, Outcomes, Plan, Repeats, Resources, SENDING_THREAD, Times,
 };
 use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
@@ -27,7 +26,7 @@ use crate::pace::Pacing;
 use crate::payload::Payloads;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleSpec};
 use crate::send::{Load, Sent};
 use crate::target::Target;
 
@@ -46,6 +45,8 @@ pub struct Steady<'a> {
     pub target: &'a Target,
     /// Where the events go.
     pub destination: Destination,
+    /// When they are due.
+    pub schedule: ScheduleSpec,
     /// The events.
     pub payloads: Payloads,
     /// Seed of this repetition.
@@ -138,11 +139,11 @@ impl Steady<'_> {
         let timeout_ns = plan.request_timeout_ms * 1_000_000;
         let load = Load {
             clock: self.clock,
-            schedule: Schedule::new(plan.arrivals, plan.rate_per_s, warmup_ns + steady_ns, self.seed),
+            schedule: Schedule::new(&self.schedule, self.seed),
             requests: Requests::new(
                 &self.destination,
                 self.payloads.clone(),
-                Mix { weights: vec![(Operation::Ingest, 1.0)], batch_events: 10 },
+                Mix::of(plan),
                 plan.duplicates_share,
                 self.seed,
             ),
@@ -168,12 +169,13 @@ impl Steady<'_> {
     /// What the sent times are to be held against; nothing in a closed loop.
     fn arrival_check(&self, steady_ns: u64, timeout_ns: u64) -> Option<ArrivalCheck> {
         let process = match self.plan.arrivals {
+            Arrivals::Closed => return None,
+            _ if self.plan.shape.is_some() || self.plan.replay.is_some() => ArrivalProcess::Scheduled,
             Arrivals::Poisson => ArrivalProcess::Poisson,
             Arrivals::Constant => ArrivalProcess::Constant,
-            Arrivals::Closed => return None,
         };
         // Waiting for a connection, waiting for the answer, and the buffer of the sending thread.
-        Some(ArrivalCheck::new(process, self.plan.rate_per_s, steady_ns, 2 * timeout_ns + 1_000_000_000))
+        Some(ArrivalCheck::new(process, self.schedule.rate_per_s_mean(), steady_ns, 2 * timeout_ns + 1_000_000_000))
     }
 
     fn no_connection(&self, source: io::Error) -> SteadyError {

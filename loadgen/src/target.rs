@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reports::model::{HttpVersion, Plan};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -49,13 +50,17 @@ pub struct Reach {
     pub tls_insecure: bool,
 }
 
-impl Default for Reach {
-    fn default() -> Self {
-        Self { http2: false, streams: 1, tls_ca: None, tls_insecure: false }
-    }
-}
-
 impl Reach {
+    /// The plan's.
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            http2: plan.http == HttpVersion::Http2,
+            streams: plan.streams as usize,
+            tls_ca: plan.tls_ca.as_ref().map(PathBuf::from),
+            tls_insecure: plan.tls_insecure,
+        }
+    }
+
     fn trust(&self) -> Trust<'_> {
         match &self.tls_ca {
             _ if self.tls_insecure => Trust::Anybody,

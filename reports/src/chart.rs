@@ -165,11 +165,11 @@ impl Series {
     }
 }
 
-/// A level that everything is compared with.
+/// A level that everything is compared with, or a line of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Level {
-    /// Value on the vertical axis.
-    pub value: f64,
+    /// In the order of x; a single one is a level across the whole plot.
+    pub points: Vec<(f64, f64)>,
     /// What it is, for the legend.
     pub name: String,
 }
@@ -189,7 +189,7 @@ pub struct Chart {
     pub y: Axis,
     /// Lines; the later ones lie on top.
     pub series: Vec<Series>,
-    /// A level across the plot.
+    /// What everything is compared with.
     pub level: Option<Level>,
     /// What the rows of ticks below the plot are, when there are any.
     pub rug_label: String,
@@ -299,8 +299,14 @@ impl Chart {
     }
 
     fn level(&self, layout: &Layout, level: &Level) -> Markup {
-        let y = self.at(layout, self.x.min, level.value).1;
-        html! { path.level d=(format!("M{MARGIN_LEFT} {y:.1}H{:.1}", layout.right)) {} }
+        let path = match level.points.as_slice() {
+            [(_, value)] => {
+                let y = self.at(layout, self.x.min, *value).1;
+                format!("M{MARGIN_LEFT} {y:.1}H{:.1}", layout.right)
+            }
+            points => self.path(layout, points, Shape::Line),
+        };
+        html! { path.level d=(path) {} }
     }
 
     fn line(&self, layout: &Layout, series: &Series) -> Markup {
@@ -465,6 +471,17 @@ mod tests {
         heights.sort_by(f64::total_cmp);
         assert_eq!(heights.len(), 4);
         assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= NAME_DISTANCE - 0.2), "{heights:?}");
+    }
+
+    #[test]
+    fn a_level_is_drawn_across_the_plot_and_levels_that_change_as_a_line() {
+        let path = |points: &[(f64, f64)]| {
+            let level = Level { points: points.to_vec(), name: String::new() };
+            let svg = Chart { level: Some(level), ..chart(&["a"]) }.render().into_string();
+            svg.rsplit("path class=\"level\" d=\"").next().unwrap().split('"').next().unwrap().to_owned()
+        };
+        assert!(path(&[(0.0, 1.0)]).contains('H'));
+        assert_eq!(path(&[(0.0, 0.0), (0.5, 2.0), (1.0, 1.0)]).matches('L').count(), 2);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`caveat`], [`verdict`]. Showing:
-//! [`mod@format`] (numbers as text), [`summary`], [`trust`] and [`compare`] (rows of them), [`table`] (terminal), [`chart`] (SVG),
-//! [`html`] (the page).
+//! [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and [`compare`] (rows of numbers),
+//! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
 
 pub mod arrivals;
 pub mod caveat;
@@ -15,6 +15,7 @@ pub mod histogram;
 pub mod html;
 pub mod model;
 pub mod objective;
+pub mod plan;
 pub mod schema;
 pub mod stats;
 pub mod summary;

@@ -67,8 +67,14 @@ pub struct Plan {
     pub database: Option<String>,
     /// How the intended send times are drawn.
     pub arrivals: Arrivals,
-    /// Offered rate, events per second. Ignored (0) by `closed`.
+    /// Offered rate, events per second: the mean over the steady phase where it changes. Ignored (0) by `closed`.
     pub rate_per_s: f64,
+    /// How the offered rate changes over the steady phase; `null`: it does not, or there is none (closed loop, replay).
+    #[serde(default)]
+    pub shape: Option<Shape>,
+    /// The recorded timeline that is sent again in the steady phase, in place of a rate.
+    #[serde(default)]
+    pub replay: Option<Replay>,
     /// Length of the warm-up, not measured, ms.
     pub warmup_ms: u64,
     /// Length of the steady phase, ms.
@@ -80,10 +86,34 @@ pub struct Plan {
     /// A request without a whole answer this long after it was sent is `timed_out`; one that waits this long for a connection
     /// is `not_sent`, ms.
     pub request_timeout_ms: u64,
-    /// Connections, opened before the warm-up; one request at a time on each.
+    /// What is asked of the target.
+    #[serde(default)]
+    pub mix: Mix,
+    /// Events in one request of the operation `batch`.
+    #[serde(default = "batch_events_default")]
+    pub batch_events: u32,
+    /// Protocol of the load's connections.
+    #[serde(default)]
+    pub http: HttpVersion,
+    /// Connections, opened before the warm-up; `streams` requests at a time on each.
     pub connections: u32,
-    /// Size of the JSON payload of each event, bytes.
+    /// Concurrent requests on one connection; 1 with HTTP/1.1.
+    #[serde(default = "one")]
+    pub streams: u32,
+    /// File with the certificate of an authority that is trusted beside the system's, for https targets.
+    #[serde(default)]
+    pub tls_ca: Option<String>,
+    /// Certificates of https targets are not verified: anybody could have answered.
+    #[serde(default)]
+    pub tls_insecure: bool,
+    /// Faults that the reference server was told to have, as written: a run with faults tests the tool, not the server.
+    #[serde(default)]
+    pub faults: Vec<String>,
+    /// Size of the JSON payload of each event, bytes: the median where sizes differ.
     pub payload_bytes: u32,
+    /// How payload sizes are distributed; `null`: all have `payload_bytes`.
+    #[serde(default)]
+    pub payload_sizes: Option<PayloadSizes>,
     /// Share 0..=1 of events that are sent again with the same `dedup_id` (and must then be refused with 409).
     pub duplicates_share: f64,
     /// Organisations (API keys) the load is spread over.
@@ -133,6 +163,111 @@ pub enum Arrivals {
     Constant,
     /// Closed loop: each connection sends when its last answer is in. Response time is then service time, and hides stalls.
     Closed,
+}
+
+/// How the offered rate changes over the steady phase. The warm-up runs at the rate with which the shape begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Shape {
+    /// From one rate to another, linearly over the whole phase.
+    Ramp {
+        /// Events per second at the begin of the phase.
+        from_per_s: f64,
+        /// Events per second at its end.
+        to_per_s: f64,
+    },
+    /// One rate after the other, each for an equal part of the phase.
+    Steps {
+        /// Events per second, in the order in which they are offered (already shuffled and mirrored, where that was asked for).
+        rates_per_s: Vec<f64>,
+    },
+    /// A burst in the middle of each period.
+    Burst {
+        /// Events per second between the bursts.
+        base_per_s: f64,
+        /// Events per second in a burst.
+        height_per_s: f64,
+        /// Length of a burst, ms.
+        length_ms: u64,
+        /// Length of a period, ms.
+        every_ms: u64,
+    },
+}
+
+/// A recorded timeline that is sent again. The warm-up runs at its mean rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Replay {
+    /// The file, as given.
+    pub file: String,
+    /// How many times as fast as it was recorded.
+    pub speed: f64,
+    /// Events in it.
+    pub events: u64,
+    /// Median of the recorded payload sizes, bytes; `null`: none was recorded. Events without one have the plan's size.
+    pub payload_bytes_median: Option<u32>,
+    /// Recorded payloads that were too small to carry a number and were made as large as that takes.
+    pub payloads_raised: u64,
+}
+
+/// How payload sizes are distributed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PayloadSizes {
+    /// Every size in a range equally often.
+    Uniform {
+        /// Smallest, bytes.
+        bytes_min: u32,
+        /// Largest, bytes.
+        bytes_max: u32,
+    },
+    /// Many small ones and a few large ones: the logarithm is normally distributed.
+    Lognormal {
+        /// Half are smaller, bytes.
+        bytes_median: u32,
+        /// One in a hundred is larger, bytes.
+        bytes_p99: u32,
+    },
+}
+
+/// What is asked of the target: share 0..=1 of each operation in the requests; the sum is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Mix {
+    /// `POST /api/events`: one event.
+    pub ingest: f64,
+    /// `POST /api/events/batch`: several events.
+    pub batch: f64,
+    /// `GET /api/inbox`: reading persisted events.
+    pub inbox: f64,
+    /// `POST /api/ack/{id}`: taking one event out of the inbox.
+    pub ack: f64,
+}
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self { ingest: 1.0, batch: 0.0, inbox: 0.0, ack: 0.0 }
+    }
+}
+
+/// Protocol of the load's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "1.1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "2")]
+    Http2,
+}
+
+/// What results that do not say it had.
+fn one() -> u32 {
+    1
+}
+
+/// Results that do not say it sent no batches.
+fn batch_events_default() -> u32 {
+    10
 }
 
 /// The machine and the build, as found.

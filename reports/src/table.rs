@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::compare;
 use crate::format;
 use crate::model::{Outcome, Run};
+use crate::plan;
 use crate::summary::{self, Cell, Row};
 use crate::trust;
 
@@ -20,6 +21,10 @@ pub fn render(run: &Run) -> String {
 pub fn render_width(run: &Run, width: usize) -> String {
     let names: Vec<String> = summary::groups(run).iter().map(|g| g.name.to_owned()).collect();
     let mut parts = vec![rows(&names, &summary::key_rows(run), width)];
+    let peculiarities = plan::peculiarities(&run.plan);
+    if !peculiarities.is_empty() {
+        parts.push(format!("the plan\n  {}", peculiarities.join("\n  ")));
+    }
     if run.plan.repeat > 1 {
         parts.push(format!(
             "each number is the median of {} repetitions, with the smallest and largest below it",

@@ -3,5 +3,6 @@
 mod bad_targets;
 #[cfg(target_os = "linux")]
 mod health;
+mod load_models;
 mod reference;
 mod support;

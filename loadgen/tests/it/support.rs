@@ -118,10 +118,16 @@ pub struct Running {
     out: TempDir,
 }
 
-/// Begins `loadgen run` with a short plan and these arguments.
+/// Begins `loadgen run` with a short plan and these arguments. A shape or a recording among them brings rates (and a length) of its own.
 pub fn begin(arguments: &[&str]) -> Running {
     let out = tempfile::tempdir().expect("a folder");
-    let short = ["--rate", "200", "--warmup", "200ms", "--duration", "1s", "--idle", "0s", "--connections", "8"];
+    let mut short = vec!["--warmup", "200ms", "--idle", "0s", "--connections", "8"];
+    if !arguments.contains(&"--replay") {
+        short.extend(["--duration", "1s"]);
+        if !arguments.contains(&"--shape") {
+            short.extend(["--rate", "200"]);
+        }
+    }
     let patience = ["--request-timeout", "500ms", "--drain-timeout", "500ms", "--quiet"];
     let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .arg("run")

@@ -77,12 +77,32 @@ fn log_axis(values: impl Iterator<Item = f64>) -> Option<Axis> {
 pub fn rate(run: &Run) -> Option<Chart> {
     let per_s = |i: &Interval| Some(i.outcomes.accepted as f64 * 1000.0 / i.length_ms.max(1) as f64);
     let mut chart = over_time(run, "rate", "Accepted events per second", per_s, |v| format::rate(*v))?;
-    let offered = run.plan.rate_per_s;
-    let largest = chart.series.iter().flat_map(|s| &s.points).map(|p| p.1).fold(offered, f64::max);
+    chart.level = offered(run);
+    let levels = chart.level.iter().flat_map(|level| &level.points);
+    let largest = chart.series.iter().flat_map(|s| &s.points).chain(levels).map(|p| p.1).fold(0.0, f64::max);
     chart.y = Axis::linear("events per second", largest * 1.05, format::number);
-    chart.level = (run.plan.arrivals != Arrivals::Closed && offered > 0.0)
-        .then(|| Level { value: offered, name: format!("offered: {}", format::rate(offered)) });
     Some(chart)
+}
+
+/// The offered rate: one number where it does not change, else what was planned second by second (of one repetition: the others
+/// are offered the same shape).
+fn offered(run: &Run) -> Option<Level> {
+    let plan = &run.plan;
+    if plan.arrivals == Arrivals::Closed || plan.rate_per_s <= 0.0 {
+        return None;
+    }
+    if plan.shape.is_none() && plan.replay.is_none() {
+        let name = format!("offered: {}", format::rate(plan.rate_per_s));
+        return Some(Level { points: vec![(0.0, plan.rate_per_s)], name });
+    }
+    let intervals = run.results.iter().map(|r| &r.load.intervals).find(|intervals| !intervals.is_empty())?;
+    let per_s = |i: &Interval| i.planned as f64 * 1000.0 / i.length_ms.max(1) as f64;
+    let name = format!("offered: {} on average", format::rate(plan.rate_per_s));
+    Some(Level { points: intervals.iter().map(|i| (middle_s(i), per_s(i))).collect(), name })
+}
+
+fn middle_s(interval: &Interval) -> f64 {
+    (interval.offset_ms as f64 + interval.length_ms as f64 / 2.0) / 1000.0
 }
 
 /// Quantile `q` of the response time, second by second.
@@ -106,9 +126,8 @@ fn over_time(
     read: impl Fn(&Interval) -> Option<f64>,
     text: impl Fn(&f64) -> String,
 ) -> Option<Chart> {
-    let seconds = |i: &Interval| (i.offset_ms as f64 + i.length_ms as f64 / 2.0) / 1000.0;
     let points = |r: &TargetResult| {
-        r.load.intervals.iter().filter_map(|i| Some((seconds(i), read(i)?))).collect::<Vec<(f64, f64)>>()
+        r.load.intervals.iter().filter_map(|i| Some((middle_s(i), read(i)?))).collect::<Vec<(f64, f64)>>()
     };
     let series = by_repetition(run, points, &text);
     let end =
@@ -272,8 +291,8 @@ fn statement_times(samples: &[crate::model::IdleSample]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures;
     use crate::summary;
+    use crate::{fixtures, model};
 
     #[test]
     fn a_curve_is_faint_where_it_rests_on_too_few_samples_or_on_lower_bounds() {
@@ -289,6 +308,17 @@ mod tests {
         let chart = rate(&fixtures::three_modes()).unwrap();
         assert_eq!(chart.series.iter().filter(|s| s.is_repeat).count(), 3);
         assert_eq!(chart.series.iter().filter(|s| !s.is_repeat).map(|s| s.style).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_load_that_changes_is_compared_with_what_was_planned_in_each_second() {
+        let mut run = fixtures::small();
+        assert_eq!(rate(&run).unwrap().level.unwrap().points, [(0.0, 400.0)]);
+        run.plan.shape = Some(model::Shape::Ramp { from_per_s: 0.0, to_per_s: 800.0 });
+        let planned: Vec<f64> = run.results[0].load.intervals.iter().map(|i| i.planned as f64).collect();
+        let level = rate(&run).unwrap().level.unwrap();
+        assert_eq!(level.points.iter().map(|p| p.1).collect::<Vec<_>>(), planned);
+        assert_eq!(level.points[1].0, 1.5);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use super::{figures, number_table};
 use crate::chart::Chart;
 use crate::compare;
 use crate::format;
-use crate::model::{Arrivals, Ledger, ObjectiveResult, Run};
+use crate::model::{Ledger, ObjectiveResult, Run};
+use crate::plan as words;
 use crate::summary::{self, Cell, Group, ReadTimes, Row};
 use crate::trust;
 
@@ -398,18 +399,12 @@ fn environment(run: &Run) -> Option<Section> {
     let unknown = || "not known".to_owned();
     let build =
         format!("{} {} ({}, {} build)", run.tool.name, run.tool.version, run.tool.revision, run.tool.build_profile);
-    let arrivals = match plan.arrivals {
-        Arrivals::Poisson => format!("Poisson, {}", format::rate(plan.rate_per_s)),
-        Arrivals::Constant => format!("constant, {}", format::rate(plan.rate_per_s)),
-        Arrivals::Closed => "closed loop".to_owned(),
-    };
     let ms = |n: u64| format::time(n as f64 * 1e6);
     let phases = format!("warm-up {}, steady {}, idle {}", ms(plan.warmup_ms), ms(plan.duration_ms), ms(plan.idle_ms));
     let patience = format!("request {}, drain {}", ms(plan.request_timeout_ms), ms(plan.drain_timeout_ms));
     let load = format!(
-        "{} connections, {} payload, {} repeated, {}",
+        "{} connections, {} repeated, {}",
         plan.connections,
-        format::bytes(f64::from(plan.payload_bytes)),
         format::percent(plan.duplicates_share),
         format::counted(u64::from(plan.organizations), "organisation")
     );
@@ -434,7 +429,11 @@ fn environment(run: &Run) -> Option<Section> {
             if environment.same_host { "share the machine" } else { "on different machines" }.to_owned(),
         ),
         ("pacing", environment.pacing.clone()),
-        ("arrivals", arrivals),
+        ("arrivals", words::arrivals(plan)),
+        ("payloads", words::payloads(plan)),
+        ("operations", words::operations(plan)),
+        ("protocol", words::protocol(plan)),
+        ("faults asked for", if plan.faults.is_empty() { "none".to_owned() } else { plan.faults.join(", ") }),
         ("load", load),
         ("phases", phases),
         ("timeouts", patience),

@@ -1,0 +1,227 @@
+//! The events that are sent: unique by sequence number, and derivable from it, so that what comes back can be compared byte for byte
+//! without having been kept.
+
+mod sizes;
+
+use bytes::Bytes;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use self::sizes::Sizes;
+
+/// Smallest payload, bytes: the sequence number and an empty fill.
+pub const PAYLOAD_BYTES_MIN: u32 = PAYLOAD_FRAME_BYTES as u32;
+/// Largest payload the contract allows, bytes.
+pub const PAYLOAD_BYTES_MAX: u32 = 256 * 1024;
+/// Bytes of an event beside its payload, and the comma or bracket around it in a batch, for a run id of up to 60 characters.
+pub const EVENT_FRAME_BYTES_MAX: u32 = 128;
+
+const SEQUENCE_DIGITS: usize = 12;
+const PAYLOAD_FRAME_BYTES: usize = r#"{"sequence":"","fill":""}"#.len() + SEQUENCE_DIGITS;
+/// What closes the payload, and what closes the event.
+const PAYLOAD_END: &[u8] = br#""}"#;
+const EVENT_END: &[u8] = b"}";
+
+/// Makes and recognises the events of one run. Cloned, not shared, between threads.
+#[derive(Clone, Debug)]
+pub struct Payloads {
+    run_id: String,
+    sizes: Sizes,
+    seed: u64,
+    /// An event up to the end of its fill, which is as long as the largest payload needs; a smaller one takes less of it.
+    template: Vec<u8>,
+    dedup_digits_at: usize,
+    payload_at: usize,
+    payload_digits_at: usize,
+    /// The payload that was asked for last.
+    payload: Vec<u8>,
+}
+
+impl Payloads {
+    /// Events of run `run_id` (letters, digits, hyphens and dots) with payloads of these sizes (a number: all alike), each
+    /// [`PAYLOAD_BYTES_MIN`] to [`PAYLOAD_BYTES_MAX`].
+    pub fn new(run_id: &str, sizes: impl Into<Sizes>, seed: u64) -> Self {
+        let sizes = sizes.into();
+        let digits = "0".repeat(SEQUENCE_DIGITS);
+        let fill = fill(sizes.bytes_max() as usize - PAYLOAD_FRAME_BYTES, seed);
+        let head = format!(r#"{{"type":"millrace.load","dedup_id":"{run_id}."#);
+        let to_payload = format!(r#"{head}{digits}","payload":"#);
+        let to_digits = format!(r#"{to_payload}{{"sequence":""#);
+        let template = format!(r#"{to_digits}{digits}","fill":"{fill}"#);
+        Self {
+            run_id: run_id.to_owned(),
+            sizes,
+            seed,
+            dedup_digits_at: head.len(),
+            payload_at: to_payload.len(),
+            payload_digits_at: to_digits.len(),
+            template: template.into_bytes(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// The request body of event `sequence`.
+    pub fn body(&mut self, sequence: u64) -> Bytes {
+        let mut body = Vec::with_capacity(self.body_bytes(sequence));
+        self.write_body(sequence, &mut body);
+        body.into()
+    }
+
+    /// Length of the request body of event `sequence`.
+    pub fn body_bytes(&self, sequence: u64) -> usize {
+        self.payload_at + self.payload_bytes(sequence) + EVENT_END.len()
+    }
+
+    /// Appends the request body of event `sequence` to `to`.
+    pub fn write_body(&mut self, sequence: u64, to: &mut Vec<u8>) {
+        self.write_digits(sequence);
+        let fill_end = self.payload_at + self.payload_bytes(sequence) - PAYLOAD_END.len();
+        to.reserve(fill_end + PAYLOAD_END.len() + EVENT_END.len());
+        to.extend_from_slice(&self.template[..fill_end]);
+        to.extend_from_slice(PAYLOAD_END);
+        to.extend_from_slice(EVENT_END);
+    }
+
+    /// Length of the body of a batch of `events` events from number `first` on.
+    pub fn batch_bytes(&self, first: u64, events: u32) -> usize {
+        let bodies: usize = (first..first + u64::from(events)).map(|sequence| self.body_bytes(sequence)).sum();
+        // A comma between two, a bracket at either end.
+        bodies + events.saturating_sub(1) as usize + 2
+    }
+
+    /// Appends the body of a batch of `events` events from number `first` on to `to`: a JSON array.
+    pub fn write_batch(&mut self, first: u64, events: u32, to: &mut Vec<u8>) {
+        to.push(b'[');
+        for sequence in first..first + u64::from(events) {
+            if sequence > first {
+                to.push(b',');
+            }
+            self.write_body(sequence, to);
+        }
+        to.push(b']');
+    }
+
+    /// The payload of event `sequence`, as it was sent.
+    pub fn payload(&mut self, sequence: u64) -> &[u8] {
+        self.write_digits(sequence);
+        let fill_end = self.payload_at + self.payload_bytes(sequence) - PAYLOAD_END.len();
+        self.payload.clear();
+        self.payload.extend_from_slice(&self.template[self.payload_at..fill_end]);
+        self.payload.extend_from_slice(PAYLOAD_END);
+        &self.payload
+    }
+
+    /// The sequence number behind a `dedup_id`; `None` for events of somebody else.
+    pub fn sequence(&self, dedup_id: &str) -> Option<u64> {
+        dedup_id.strip_prefix(self.run_id.as_str())?.strip_prefix('.')?.parse().ok()
+    }
+
+    /// The `dedup_id` of event `sequence`.
+    pub fn dedup_id(&self, sequence: u64) -> String {
+        format!("{}.{sequence:0width$}", self.run_id, width = SEQUENCE_DIGITS)
+    }
+
+    fn payload_bytes(&self, sequence: u64) -> usize {
+        self.sizes.bytes(sequence, self.seed) as usize
+    }
+
+    fn write_digits(&mut self, sequence: u64) {
+        let mut left = sequence;
+        for digit in (0..SEQUENCE_DIGITS).rev() {
+            let character = b'0' + (left % 10) as u8;
+            self.template[self.dedup_digits_at + digit] = character;
+            self.template[self.payload_digits_at + digit] = character;
+            left /= 10;
+        }
+    }
+}
+
+/// Letters and digits, random so that nothing on the way compresses them to nothing.
+fn fill(bytes: usize, seed: u64) -> String {
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..bytes).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Sent<'a> {
+        dedup_id: &'a str,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+
+    #[test]
+    fn the_payload_has_the_size_asked_for_and_is_what_the_body_carries() {
+        for payload_bytes in [PAYLOAD_BYTES_MIN, 200, 4_096] {
+            let mut payloads = Payloads::new("r-1", payload_bytes, 3);
+            let body = payloads.body(42);
+            let sent: Sent = serde_json::from_slice(&body).expect("an event is JSON");
+            assert_eq!(sent.payload.get().len(), payload_bytes as usize);
+            assert_eq!(sent.payload.get().as_bytes(), payloads.payload(42));
+            assert_eq!(payloads.sequence(sent.dedup_id), Some(42));
+            assert_eq!(payloads.dedup_id(42), sent.dedup_id);
+        }
+    }
+
+    #[test]
+    fn events_of_different_sizes_are_whole_and_can_be_made_again_in_any_order() {
+        let mut payloads = Payloads::new("r-1", Sizes::Uniform(PAYLOAD_BYTES_MIN, 600), 3);
+        let bodies: Vec<_> = (0..200).map(|sequence| payloads.body(sequence)).collect();
+        for (sequence, body) in bodies.iter().enumerate().rev() {
+            let sent: Sent = serde_json::from_slice(body).expect("an event is JSON");
+            assert_eq!(sent.payload.get().as_bytes(), payloads.payload(sequence as u64));
+            assert_eq!(body.len(), payloads.body_bytes(sequence as u64));
+            assert_eq!(payloads.sequence(sent.dedup_id), Some(sequence as u64));
+        }
+        let lengths: std::collections::BTreeSet<_> = bodies.iter().map(Bytes::len).collect();
+        assert!(lengths.len() > 100, "{lengths:?}");
+    }
+
+    #[test]
+    fn a_body_is_appended_to_what_is_there_and_leaves_it_alone() {
+        let mut payloads = Payloads::new("r-1", 64, 3);
+        let mut buffer = b"head".to_vec();
+        payloads.write_body(7, &mut buffer);
+        assert_eq!(buffer, [b"head", payloads.body(7).as_ref()].concat());
+    }
+
+    #[test]
+    fn a_batch_is_an_array_of_the_same_bodies() {
+        for (sizes, events) in [(Sizes::Fixed(64), 1), (Sizes::Fixed(64), 3), (Sizes::Uniform(40, 400), 50)] {
+            let mut payloads = Payloads::new("r-1", sizes, 3);
+            let mut batch = Vec::new();
+            payloads.write_batch(10, events, &mut batch);
+            assert_eq!(batch.len(), payloads.batch_bytes(10, events));
+            let sent: Vec<&RawValue> = serde_json::from_slice(&batch).expect("a JSON array");
+            let bodies: Vec<_> = (10..10 + u64::from(events)).map(|sequence| payloads.body(sequence)).collect();
+            assert!(sent.iter().map(|event| event.get().as_bytes()).eq(bodies.iter().map(Bytes::as_ref)));
+        }
+    }
+
+    #[test]
+    fn an_event_is_no_larger_than_its_payload_and_the_frame() {
+        let payloads = Payloads::new(&"r".repeat(60), 64, 3);
+        assert!(payloads.body_bytes(1) < 64 + EVENT_FRAME_BYTES_MAX as usize);
+    }
+
+    #[test]
+    fn two_events_differ_in_payload_and_dedup_id() {
+        let mut payloads = Payloads::new("r-1", 64, 3);
+        assert_ne!(payloads.body(1), payloads.body(2));
+        assert_ne!(payloads.payload(1).to_vec(), payloads.payload(2).to_vec());
+    }
+
+    #[test]
+    fn events_of_another_run_are_not_recognised() {
+        let payloads = Payloads::new("r-1", 64, 3);
+        for other in ["r-2.000000000001", "r-1", "r-1.", "r-1.x", "", "r-10.000000000001"] {
+            assert_eq!(payloads.sequence(other), None, "{other}");
+        }
+    }
+}

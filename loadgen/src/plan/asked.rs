@@ -1,0 +1,270 @@
+//! A plan as asked for: the same keys as flags and in a TOML file, and which of them win.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use reports::model::Role;
+use serde::Deserialize;
+
+use super::PlanError;
+use super::spelling::{Arrivals, AskedMix, AskedShape, AskedSizes, Http, ShapeKind, Span};
+
+/// A plan as asked for: every key is a flag and a key of a plan file; what is left out has a default.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Asked {
+    /// Base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT); repeatable. Without it the reference server is
+    /// started
+    #[arg(long, value_name = "URL")]
+    pub target: Vec<String>,
+
+    /// API key for --target; without it the target is asked for one
+    #[arg(long, value_name = "KEY", env = "LOADGEN_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+
+    /// File with one API key a line for --target, each of another organisation, 1 to 10000; the load goes round them
+    #[arg(long, value_name = "FILE")]
+    pub keys_file: Option<PathBuf>,
+
+    /// Modes of the reference server [default: null,cache-first,db-first]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',')]
+    pub mode: Vec<String>,
+
+    /// Polling policies of the reference server [default: wake]
+    #[arg(long, value_name = "POLICY,…", value_delimiter = ',')]
+    pub polling: Vec<String>,
+
+    /// Database of the reference server: `sqlite` (in a temporary folder) or postgres://USER@HOST:PORT/NAME (a fresh database is
+    /// made there for each repetition, and dropped) [default: sqlite]
+    #[arg(long, value_name = "DATABASE")]
+    pub database: Option<String>,
+
+    /// Fault that the reference server shall have, to see it found (see `loadgen serve --help`); repeatable
+    #[arg(long, value_name = "FAULT")]
+    pub fault: Vec<String>,
+
+    /// Events per second that are offered, 0.1 to 200000 [default: 1000]
+    #[arg(long, value_name = "PER_S")]
+    pub rate: Option<f64>,
+
+    /// How intended send times are drawn [default: poisson]
+    #[arg(long, value_enum)]
+    pub arrivals: Option<Arrivals>,
+
+    /// How the rate changes over the steady phase: constant, 'ramp 100..5000', 'steps 1000,2000,4000' (equally long; add shuffled for
+    /// an order that the seed decides, mirrored for up and down again) or 'burst 10000 for 100ms every 1s' (--rate between the
+    /// bursts, each in the middle of its period). The warm-up runs at the rate with which it begins [default: constant]
+    #[arg(long, value_name = "SHAPE")]
+    pub shape: Option<AskedShape>,
+
+    /// Recorded timeline to send again in the steady phase, in place of --rate, --shape and --duration: CSV with a header and the columns
+    /// offset_s (or offset_ms, offset_us, offset_ns) and, if sizes were recorded, payload_bytes. The warm-up runs at its mean rate
+    #[arg(long, value_name = "FILE.csv")]
+    pub replay: Option<PathBuf>,
+
+    /// How many times as fast as it was recorded --replay is sent, 0.001 to 1000 [default: 1]
+    #[arg(long, value_name = "FACTOR")]
+    pub replay_speed: Option<f64>,
+
+    /// Length of the warm-up, which is not measured, such as 3s [default: 3s]
+    #[arg(long, value_name = "TIME")]
+    pub warmup: Option<Span>,
+
+    /// Length of the steady phase, which is measured [default: 12s]
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<Span>,
+
+    /// Length of the idle phase; 0s leaves it out [default: 20s]
+    #[arg(long, value_name = "TIME")]
+    pub idle: Option<Span>,
+
+    /// How long to wait after the load for acknowledged events to be persisted [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub drain_timeout: Option<Span>,
+
+    /// An answer that takes longer is timed out; an event that waits longer for a connection is not sent [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub request_timeout: Option<Span>,
+
+    /// What is asked of the target, by weight: ingest (one event), batch (--batch-events of them), inbox (read persisted events), ack (take
+    /// one out of the inbox), such as 'ingest 90, batch 5, inbox 4, ack 1' [default: ingest 1]
+    #[arg(long, value_name = "OPERATION WEIGHT, …")]
+    pub mix: Option<AskedMix>,
+
+    /// Events in one batch, 1 to 1000 [default: 10]
+    #[arg(long, value_name = "N")]
+    pub batch_events: Option<u32>,
+
+    /// Protocol of the load's connections [default: 1.1]
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub http: Option<Http>,
+
+    /// Connections, all opened before the warm-up, 1 to 10000; --streams requests at a time on each [default: 64]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+
+    /// Concurrent requests on one HTTP/2 connection, 1 to 1000 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub streams: Option<u32>,
+
+    /// Certificate (PEM) of an authority to trust beside the system's, for https targets
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Do not verify the certificates of https targets; the result says so
+    #[arg(long)]
+    pub tls_insecure: bool,
+
+    /// Size of each event's JSON payload in bytes, 37 to 262144: one for all, a range such as 100..2000 (each size equally often), or
+    /// 'lognormal 256 p99 4000' (median and p99); with --replay for events without a recorded size [default: 256]
+    #[arg(long, value_name = "BYTES")]
+    pub payload_bytes: Option<AskedSizes>,
+
+    /// Share of events, 0 to 0.9, that repeat an acknowledged one and must be refused with 409 [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub duplicates_share: Option<f64>,
+
+    /// Organisations (API keys) that the load is spread over, 1 to 10000 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub organizations: Option<u32>,
+
+    /// Seed of the schedule, the payloads and the repeats [default: 1]
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Measure everything this often, each time with a fresh server, rotating the order [default: 1]
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<u32>,
+
+    /// Objective such as 'response_time.p99 < 1ms' or 'cache-first: ledger.lost == 0'; repeatable
+    #[arg(long, value_name = "OBJECTIVE")]
+    pub slo: Vec<String>,
+
+    /// Do not reconcile what was acknowledged with what is persisted (for a target that cannot show what it keeps)
+    #[arg(long)]
+    pub no_ledger: bool,
+
+    /// Name of the plan (in a file).
+    #[arg(skip)]
+    pub name: Option<String>,
+
+    /// Explicit list of what is measured (in a file), in place of the product of `mode` and `polling`.
+    #[arg(skip)]
+    pub variants: Vec<AskedVariant>,
+}
+
+/// One entry of `[[variants]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedVariant {
+    /// Heading; without one the mode.
+    pub name: Option<String>,
+    /// See `--mode`.
+    pub mode: String,
+    /// See `--polling`.
+    pub polling: String,
+    /// Side of a before-and-after table.
+    pub role: Option<Role>,
+}
+
+/// The built-in plans, as TOML.
+pub const BUILT_IN: [(&str, &str); 2] = [
+    ("default", include_str!("../../plans/default.toml")),
+    ("before-after", include_str!("../../plans/before-after.toml")),
+];
+
+impl Asked {
+    /// Reads a plan file. Paths in it are taken from where it lies.
+    pub fn from_file(path: &Path) -> Result<Self, PlanError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| PlanError::Unreadable { path: path.to_owned(), source })?;
+        let mut asked = Self::from_toml(&text, path)?;
+        asked.name = asked.name.or_else(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        for file in [&mut asked.replay, &mut asked.keys_file, &mut asked.tls_ca].into_iter().flatten() {
+            *file = path.parent().unwrap_or(Path::new("")).join(&file);
+        }
+        Ok(asked)
+    }
+
+    /// One of [`BUILT_IN`].
+    pub fn built_in(name: &str) -> Result<Self, PlanError> {
+        let (_, text) =
+            BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| PlanError::UnknownPlan(name.to_owned()))?;
+        Self::from_toml(text, Path::new(name))
+    }
+
+    pub(super) fn from_toml(text: &str, path: &Path) -> Result<Self, PlanError> {
+        toml::from_str(text).map_err(|source| PlanError::Toml { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// This, with what it leaves out taken from `base`.
+    pub fn over(self, base: Self) -> Self {
+        let base = self.displace(base);
+        let list = |own: Vec<String>, base: Vec<String>| if own.is_empty() { base } else { own };
+        // Modes or policies on the command line ask for another set of variants than the file's.
+        let variants = if self.mode.is_empty() && self.polling.is_empty() { base.variants } else { Vec::new() };
+        Self {
+            target: list(self.target, base.target),
+            api_key: self.api_key.or(base.api_key),
+            keys_file: self.keys_file.or(base.keys_file),
+            mode: list(self.mode, base.mode),
+            polling: list(self.polling, base.polling),
+            database: self.database.or(base.database),
+            fault: list(self.fault, base.fault),
+            rate: self.rate.or(base.rate),
+            arrivals: self.arrivals.or(base.arrivals),
+            shape: self.shape.or(base.shape),
+            replay: self.replay.or(base.replay),
+            replay_speed: self.replay_speed.or(base.replay_speed),
+            warmup: self.warmup.or(base.warmup),
+            duration: self.duration.or(base.duration),
+            idle: self.idle.or(base.idle),
+            drain_timeout: self.drain_timeout.or(base.drain_timeout),
+            request_timeout: self.request_timeout.or(base.request_timeout),
+            mix: self.mix.or(base.mix),
+            batch_events: self.batch_events.or(base.batch_events),
+            http: self.http.or(base.http),
+            connections: self.connections.or(base.connections),
+            streams: self.streams.or(base.streams),
+            tls_ca: self.tls_ca.or(base.tls_ca),
+            tls_insecure: self.tls_insecure || base.tls_insecure,
+            payload_bytes: self.payload_bytes.or(base.payload_bytes),
+            duplicates_share: self.duplicates_share.or(base.duplicates_share),
+            organizations: self.organizations.or(base.organizations),
+            seed: self.seed.or(base.seed),
+            repeat: self.repeat.or(base.repeat),
+            slo: list(self.slo, base.slo),
+            no_ledger: self.no_ledger || base.no_ledger,
+            name: self.name.or(base.name),
+            variants,
+        }
+    }
+
+    /// `base` without what says in another way what this says: two ways in one place are a mistake, a flag against a file is a wish.
+    fn displace(&self, mut base: Self) -> Self {
+        if !self.target.is_empty() {
+            // How the reference server would be started says nothing about servers that already run.
+            (base.mode, base.polling, base.variants, base.fault) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        }
+        if self.shape.as_ref().is_some_and(AskedShape::has_rates) {
+            base.rate = None;
+        }
+        if self.replay.is_some() {
+            (base.rate, base.shape, base.duration) = (None, None, None);
+        }
+        if self.api_key.is_some() || self.keys_file.is_some() {
+            (base.api_key, base.keys_file, base.organizations) = (None, None, None);
+        }
+        if self.http == Some(Http::Http1) {
+            base.streams = None;
+        }
+        base
+    }
+}
+
+impl AskedShape {
+    /// Whether it leaves nothing for `--rate` to say.
+    pub fn has_rates(&self) -> bool {
+        matches!(self.kind, ShapeKind::Ramp(..) | ShapeKind::Steps { .. })
+    }
+}

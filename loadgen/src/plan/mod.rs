@@ -1,0 +1,106 @@
+//! What to measure: the same keys as flags and in a TOML file, checked and with every default filled in.
+//!
+//! A flag wins over the file, the file over the default. The result is [`reports::model::Plan`], which every result carries.
+//! [`asked`] has the keys, [`spelling`] how their values are written; `resolve` checks them, `arriving` what says when events are due,
+//! `variants` what says what is measured.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reports::model;
+
+use crate::payload::Sizes;
+use crate::replay::{ReplayError, Timeline};
+use crate::schedule::ScheduleSpec;
+
+mod arriving;
+pub mod asked;
+mod check;
+mod resolve;
+pub mod spelling;
+mod variants;
+
+pub use self::asked::{Asked, BUILT_IN};
+
+/// A plan that can be followed, and what of it is not for the result: secrets, what was read from files, and where the database
+/// really is.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// For the result, and for everyone who needs no secret.
+    pub plan: model::Plan,
+    /// Keys for a target that already runs, one an organisation; none: it is asked for them.
+    pub keys: Vec<String>,
+    /// PostgreSQL server to make databases on; `None`: SQLite.
+    pub postgres_url: Option<String>,
+    /// The recording to replay.
+    pub replay: Option<Arc<Timeline>>,
+    /// Certificates (PEM) to trust beside the system's.
+    pub tls_ca: Option<Vec<u8>>,
+}
+
+impl Resolved {
+    /// What the schedule of each repetition follows.
+    pub fn schedule(&self) -> ScheduleSpec {
+        ScheduleSpec::of(&self.plan, self.replay.as_ref())
+    }
+
+    /// How large the payloads are of the repetition whose schedule has this seed.
+    pub fn payload_sizes(&self, seed: u64) -> Sizes {
+        Sizes::of(&self.plan, self.replay.as_ref().map(|timeline| (timeline, self.schedule().warmup_events(seed))))
+    }
+}
+
+/// The plan cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// No such file, or not readable.
+    #[error("cannot read plan {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that the plan names is not there, or not readable.
+    #[error("{key} {path}: {source}")]
+    File {
+        /// Flag, as typed.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, a wrong type.
+    #[error("plan {path} is not valid: {source}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and what (spans lines).
+        source: Box<toml::de::Error>,
+    },
+    /// No built-in plan of that name.
+    #[error("there is no built-in plan '{0}'; there are: {names}", names = BUILT_IN.map(|(name, _)| name).join(", "))]
+    UnknownPlan(String),
+    /// A value out of its range, or one that does not go with another.
+    #[error("{key} = {value}: {problem}; {remedy}")]
+    Value {
+        /// Flag, as typed.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// An objective that does not parse.
+    #[error("--slo: {0}")]
+    Objective(#[from] reports::objective::ParseError),
+    /// A recording that cannot be replayed.
+    #[error("--replay: {0}")]
+    Replay(#[from] ReplayError),
+}
+
+#[cfg(test)]
+mod tests;

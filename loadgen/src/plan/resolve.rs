@@ -1,0 +1,226 @@
+//! Checks a plan as asked for, reads the files that it names, and fills in every default.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use reports::model::{self, HttpVersion, Mix, PayloadSizes};
+use reports::objective;
+
+use super::arriving::Arriving;
+use super::asked::Asked;
+use super::check::{LEAVE_ONE_OUT, milliseconds, read_file, within, wrong};
+use super::spelling::{AskedSizes, Http};
+use super::{PlanError, Resolved};
+use crate::payload::{EVENT_FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN, Sizes};
+use crate::replay::Timeline;
+
+const CONNECTIONS_MAX: u32 = 10_000;
+const STREAMS_MAX: u32 = 1_000;
+const ORGANIZATIONS_MAX: u32 = 10_000;
+const REPEAT_MAX: u32 = 1_000;
+/// What the contract allows in one batch.
+const BATCH_EVENTS_MAX: u32 = 1_000;
+const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+impl Asked {
+    /// Checks every value, and reads the files that the plan names. `modes` and `pollings` are what the reference server knows.
+    pub fn resolve(self, modes: &[String], pollings: &[String]) -> Result<Resolved, PlanError> {
+        let variants = self.variants(modes, pollings)?;
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        for text in &self.slo {
+            objective::parse_for(text, &names)?;
+        }
+        let postgres_url = self.postgres_url()?;
+        let starts_server = variants.iter().any(|variant| variant.url.is_none());
+        let kind = if postgres_url.is_some() { "postgres" } else { "sqlite" };
+        let warmup_ms = milliseconds("--warmup", self.warmup, 3_000, 0)?;
+        let Arriving { arrivals, rate_per_s, shape, duration_ms, replay } = self.arriving(warmup_ms)?;
+        let (replay, timeline) = replay.unzip();
+        let (payload_bytes, payload_sizes) = self.payload_sizes()?;
+        let (http, streams) = self.protocol()?;
+        let tls_ca = self.tls_ca()?;
+        let (keys, organizations) = self.organizations()?;
+        let share = within("--duplicates-share", self.duplicates_share.unwrap_or(0.0), 0.0, 0.9, "of all events")?;
+        let plan = model::Plan {
+            name: self.name.unwrap_or_else(|| "default".to_owned()),
+            variants,
+            database: starts_server.then(|| kind.to_owned()),
+            arrivals,
+            rate_per_s,
+            shape,
+            replay,
+            warmup_ms,
+            duration_ms,
+            idle_ms: milliseconds("--idle", self.idle, 20_000, 0)?,
+            drain_timeout_ms: milliseconds("--drain-timeout", self.drain_timeout, 30_000, 0)?,
+            request_timeout_ms: milliseconds("--request-timeout", self.request_timeout, 5_000, 1)?,
+            mix: self.mix.map_or_else(Mix::default, |asked| asked.0),
+            batch_events: within("--batch-events", self.batch_events.unwrap_or(10), 1, BATCH_EVENTS_MAX, "events")?,
+            http,
+            connections: within("--connections", self.connections.unwrap_or(64), 1, CONNECTIONS_MAX, "connections")?,
+            streams,
+            tls_ca: self.tls_ca.map(|path| path.display().to_string()),
+            tls_insecure: self.tls_insecure,
+            faults: self.fault,
+            payload_bytes,
+            payload_sizes,
+            duplicates_share: share,
+            organizations,
+            seed: self.seed.unwrap_or(1),
+            repeat: within("--repeat", self.repeat.unwrap_or(1), 1, REPEAT_MAX, "repetitions")?,
+            objectives: self.slo,
+            ledger: !self.no_ledger,
+        };
+        check_batches(&plan, timeline.as_ref())?;
+        Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca })
+    }
+
+    fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {
+        let size = |bytes| within("--payload-bytes", bytes, PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX, "bytes");
+        let ordered = |low: u32, high: u32, problem: &str| {
+            let refused = || wrong("--payload-bytes", format!("{low}..{high}"), problem, "write the smaller one first");
+            if low <= high { Ok((size(low)?, size(high)?)) } else { Err(refused()) }
+        };
+        match self.payload_bytes.unwrap_or(AskedSizes::Fixed(256)) {
+            AskedSizes::Fixed(bytes) => Ok((size(bytes)?, None)),
+            AskedSizes::Uniform(min, max) => {
+                let (bytes_min, bytes_max) = ordered(min, max, "ends before it begins")?;
+                Ok((bytes_min.midpoint(bytes_max), Some(PayloadSizes::Uniform { bytes_min, bytes_max })))
+            }
+            AskedSizes::Lognormal(median, p99) => {
+                let (bytes_median, bytes_p99) = ordered(median, p99, "has a p99 below its median")?;
+                Ok((bytes_median, Some(PayloadSizes::Lognormal { bytes_median, bytes_p99 })))
+            }
+        }
+    }
+
+    fn protocol(&self) -> Result<(HttpVersion, u32), PlanError> {
+        let http = self.http.unwrap_or(Http::Http1);
+        let streams = within("--streams", self.streams.unwrap_or(1), 1, STREAMS_MAX, "streams")?;
+        if http == Http::Http1 && streams > 1 {
+            let problem = "HTTP/1.1 carries one request at a time on a connection";
+            return Err(wrong("--streams", streams, problem, "add --http 2, or use more --connections"));
+        }
+        Ok((http.into(), streams))
+    }
+
+    /// The certificates to trust, read.
+    fn tls_ca(&self) -> Result<Option<Vec<u8>>, PlanError> {
+        let https = self.target.iter().any(|url| url.starts_with("https://"));
+        let flags = [
+            (
+                self.tls_ca.is_some(),
+                "--tls-ca",
+                self.tls_ca.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+            ),
+            (self.tls_insecure, "--tls-insecure", "true".to_owned()),
+        ];
+        if let Some((_, key, value)) = flags.into_iter().find(|(given, ..)| *given && !https) {
+            return Err(wrong(
+                key,
+                value,
+                "is about https, and no target is",
+                "leave it out, or give --target https://HOST:PORT",
+            ));
+        }
+        let Some(path) = &self.tls_ca else { return Ok(None) };
+        if self.tls_insecure {
+            let problem = "does not go with --tls-insecure, which verifies nothing";
+            return Err(wrong("--tls-ca", path.display(), problem, LEAVE_ONE_OUT));
+        }
+        let pem = read_file("--tls-ca", path)?;
+        if !pem.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
+            let problem = "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)";
+            let remedy = "convert it with: openssl x509 -inform der -outform pem";
+            return Err(wrong("--tls-ca", path.display(), problem, remedy));
+        }
+        Ok(Some(pem))
+    }
+
+    /// The keys that are known, and the number of organisations.
+    fn organizations(&self) -> Result<(Vec<String>, u32), PlanError> {
+        let asked = self.organizations.unwrap_or(1);
+        let asked = within("--organizations", asked, 1, ORGANIZATIONS_MAX, "organisations")?;
+        let Some(path) = &self.keys_file else {
+            if self.api_key.is_some() && asked > 1 {
+                let problem = "does not go with --api-key (or LOADGEN_API_KEY), which is the key of one";
+                return Err(wrong("--organizations", asked, problem, "give the keys of all with --keys-file"));
+            }
+            return Ok((self.api_key.iter().cloned().collect(), asked));
+        };
+        let refuse = |problem: &str, remedy| Err(wrong("--keys-file", path.display(), problem, remedy));
+        if self.target.is_empty() {
+            return refuse("is for --target: the reference server gives keys of its own", "use --organizations");
+        }
+        if self.api_key.is_some() {
+            return refuse("does not go with --api-key (or LOADGEN_API_KEY)", LEAVE_ONE_OUT);
+        }
+        if self.organizations.is_some() {
+            return refuse("does not go with --organizations: it has as many as it has keys", LEAVE_ONE_OUT);
+        }
+        let keys = keys(path)?;
+        let count = keys.len() as u32;
+        Ok((keys, count))
+    }
+
+    fn postgres_url(&self) -> Result<Option<String>, PlanError> {
+        match self.database.as_deref() {
+            None | Some("sqlite") => Ok(None),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(Some(url.to_owned())),
+            Some(other) => Err(wrong(
+                "--database",
+                other,
+                "is no database that the reference server can be started on",
+                "give sqlite (a file in a temporary folder) or postgres://USER@HOST:PORT/NAME",
+            )),
+        }
+    }
+}
+
+/// A batch of the largest events must be one that the contract allows.
+fn check_batches(plan: &model::Plan, timeline: Option<&Arc<Timeline>>) -> Result<(), PlanError> {
+    if plan.mix.batch == 0.0 {
+        return Ok(());
+    }
+    let event_bytes_max = Sizes::of(plan, timeline.map(|timeline| (timeline, 0))).bytes_max() + EVENT_FRAME_BYTES_MAX;
+    let events_max = BATCH_BYTES_MAX / u64::from(event_bytes_max);
+    if u64::from(plan.batch_events) <= events_max {
+        return Ok(());
+    }
+    let problem = format!(
+        "with payloads as large as they can be here, a batch would be larger than {BATCH_BYTES_MAX} bytes; allowed: {events_max} events"
+    );
+    Err(wrong("--batch-events", plan.batch_events, problem, "send fewer in one batch, or smaller payloads"))
+}
+
+/// One key a line; empty lines and lines that begin with # are passed over. An error never shows a key.
+fn keys(path: &Path) -> Result<Vec<String>, PlanError> {
+    let refuse = |problem: String, remedy| Err(wrong("--keys-file", path.display(), problem, remedy));
+    let text = String::from_utf8_lossy(&read_file("--keys-file", path)?).into_owned();
+    let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
+    for (line, key) in (1..).zip(text.lines().map(str::trim)) {
+        if key.is_empty() || key.starts_with('#') {
+            continue;
+        }
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return refuse(
+                format!("line {line} is no key: it has a space or a special character"),
+                "write one key a line",
+            );
+        }
+        if !seen.insert(key) {
+            return refuse(format!("line {line} repeats a key"), "leave it out");
+        }
+        if keys.len() == ORGANIZATIONS_MAX as usize {
+            return refuse(format!("has more than {ORGANIZATIONS_MAX} keys"), "leave some out");
+        }
+        keys.push(key.to_owned());
+    }
+    if keys.is_empty() {
+        return refuse("has no keys".to_owned(), "write one key a line");
+    }
+    Ok(keys)
+}
