@@ -24,10 +24,11 @@ fn body(criterion: &mut Criterion) {
 fn write_body(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("payload_write_body");
     group.throughput(Throughput::Elements(1));
-    let lognormal = Sizes::Lognormal { mu: 256_f64.ln(), sigma: 1.0 };
-    for (name, sizes) in
-        [("fixed_256", Sizes::Fixed(256)), ("uniform_64_448", Sizes::Uniform(64, 448)), ("lognormal_256", lognormal)]
-    {
+    for (name, sizes) in [
+        ("fixed_256", Sizes::Fixed(256)),
+        ("uniform_64_448", Sizes::Uniform(64, 448)),
+        ("lognormal_256_p99_2600", Sizes::lognormal(256, 2_600)),
+    ] {
         let mut payloads = Payloads::new(RUN_ID, sizes, 1);
         let mut sequence = 0;
         let mut buffer = Vec::new();

@@ -99,6 +99,8 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
         }
     };
     tell(plan.shape.is_some() || plan.replay.is_some(), "arrivals", &arrivals);
+    let recorded = plan.replay.as_ref().is_some_and(|replay| replay.payload_bytes_median.is_some());
+    tell(plan.payload_sizes.is_some() || recorded, "payloads", &payloads);
     tell(plan.mix != Mix::default(), "operations", &operations);
     tell(plan.http != HttpVersion::Http1 || plan.tls_insecure, "protocol", &protocol);
     tell(!plan.faults.is_empty(), "faults of the server, as asked for", &|plan| plan.faults.join(", "));
@@ -191,10 +193,12 @@ mod tests {
             (plan.http, plan.streams, plan.tls_insecure) = (HttpVersion::Http2, 8, true);
             plan.faults = vec!["lose 1%".to_owned(), "stall 100ms".to_owned()];
             plan.replay = Some(replay(1.0));
+            plan.payload_sizes = Some(PayloadSizes::Uniform { bytes_min: 100, bytes_max: 300 });
         });
         let told = peculiarities(&peculiar).iter().map(|text| plain(text)).collect::<Vec<_>>().join("\n");
         insta::assert_snapshot!(told, @r"
         arrivals: as recorded in monday.csv: 12 345 events, 400/s on average
+        payloads: 100 B to 300 B, each size equally often
         operations: ingest 90 %, batch of 10 events 6 %, inbox 4 %
         protocol: HTTP/2, 8 streams a connection; certificates NOT verified: anybody could have answered
         faults of the server, as asked for: lose 1%, stall 100ms

@@ -50,10 +50,7 @@ impl Sizes {
         let drawn = match plan.payload_sizes {
             None => Self::Fixed(plan.payload_bytes),
             Some(PayloadSizes::Uniform { bytes_min, bytes_max }) => Self::Uniform(bytes_min, bytes_max),
-            Some(PayloadSizes::Lognormal { bytes_median, bytes_p99 }) => {
-                let mu = f64::from(bytes_median).ln();
-                Self::Lognormal { mu, sigma: (f64::from(bytes_p99).ln() - mu) / NORMAL_P99 }
-            }
+            Some(PayloadSizes::Lognormal { bytes_median, bytes_p99 }) => Self::lognormal(bytes_median, bytes_p99),
         };
         match replay {
             Some((timeline, first)) if timeline.payload_bytes_max().is_some() => {
@@ -61,6 +58,12 @@ impl Sizes {
             }
             _ => drawn,
         }
+    }
+
+    /// Log-normal sizes, half of them below `bytes_median` and one in a hundred above `bytes_p99`.
+    pub fn lognormal(bytes_median: u32, bytes_p99: u32) -> Self {
+        let mu = f64::from(bytes_median).ln();
+        Self::Lognormal { mu, sigma: (f64::from(bytes_p99).ln() - mu) / NORMAL_P99 }
     }
 
     /// Size of the payload of event `sequence`, bytes.
@@ -124,11 +127,6 @@ mod tests {
     use super::*;
     use crate::replay::Row;
 
-    fn lognormal(median: u32, p99: u32) -> Sizes {
-        let mu = f64::from(median).ln();
-        Sizes::Lognormal { mu, sigma: (f64::from(p99).ln() - mu) / NORMAL_P99 }
-    }
-
     fn sorted(sizes: &Sizes, seed: u64) -> Vec<u32> {
         let mut all: Vec<u32> = (0..100_000).map(|sequence| sizes.bytes(sequence, seed)).collect();
         all.sort_unstable();
@@ -149,7 +147,7 @@ mod tests {
 
     #[test]
     fn lognormal_sizes_have_the_median_and_the_p99_asked_for() {
-        let all = sorted(&lognormal(1_000, 20_000), 5);
+        let all = sorted(&Sizes::lognormal(1_000, 20_000), 5);
         // Standard errors: 0.5 % of the median, 1.5 % of p99.
         assert!((f64::from(all[50_000]) / 1_000.0 - 1.0).abs() < 0.02, "median {}", all[50_000]);
         assert!((f64::from(all[99_000]) / 20_000.0 - 1.0).abs() < 0.06, "p99 {}", all[99_000]);
@@ -161,13 +159,13 @@ mod tests {
 
     #[test]
     fn lognormal_sizes_are_cut_at_what_is_allowed() {
-        let all = sorted(&lognormal(60, 250_000), 1);
+        let all = sorted(&Sizes::lognormal(60, 250_000), 1);
         assert_eq!((all[0], all[99_999]), (PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX));
     }
 
     #[test]
     fn a_size_is_a_matter_of_seed_and_number_alone() {
-        for sizes in [Sizes::Uniform(40, 9_000), lognormal(1_000, 5_000)] {
+        for sizes in [Sizes::Uniform(40, 9_000), Sizes::lognormal(1_000, 5_000)] {
             let forward: Vec<u32> = (0..100).map(|sequence| sizes.bytes(sequence, 1)).collect();
             let backward: Vec<u32> = (0..100).rev().map(|sequence| sizes.bytes(sequence, 1)).collect();
             assert!(forward.iter().eq(backward.iter().rev()));

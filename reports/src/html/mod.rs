@@ -10,6 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::format;
 use crate::model::{Outcome, Run};
+use crate::plan;
 use crate::summary::{self, Cell, Row};
 
 /// The page of a run.
@@ -30,6 +31,7 @@ pub fn render(run: &Run) -> String {
                 header {
                     h1 { "Load test: " (run.plan.name) }
                     p.meta { (subtitle(run)) }
+                    @for told in plan::peculiarities(&run.plan) { p.meta { (told) } }
                     (verdict(run))
                     (answers(run))
                     nav aria-label="Contents" { ul { @for part in &parts { li { a href=(format!("#{}", part.id)) { (part.title) } } } } }

@@ -63,6 +63,17 @@ fn what_comes_from_outside_is_escaped() {
 }
 
 #[test]
+fn what_is_peculiar_about_the_plan_is_told_before_any_number() {
+    let mut run = fixtures::small();
+    (run.plan.tls_insecure, run.plan.faults) = (true, vec!["lose 1%".to_owned()]);
+    let page = render(&run);
+    let (head, _) = page.split_once("class=\"verdict").unwrap();
+    for told in ["certificates NOT verified", "faults of the server, as asked for: lose 1%"] {
+        assert!(head.contains(told), "{told}");
+    }
+}
+
+#[test]
 fn every_id_is_unique_and_every_link_leads_somewhere() {
     for (name, _, page) in pages() {
         let markup = page.split("<script type=\"application/json\"").next().unwrap();
