@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_tells_the_worst_of_all_repetitions() {
+    fn the_worst_of_all_repetitions_is_told() {
         let mut run = fixtures::three_modes();
         let machine = |run: &mut Run, i: usize, share: f64| {
             run.results[i].health.as_mut().unwrap().machine.as_mut().unwrap().steal_share = share;
@@ -233,5 +233,8 @@ mod tests {
         machine(&mut run, 0, 0.3);
         machine(&mut run, 4, 0.5);
         assert!(line(&run).unwrap().contains("stolen 50 %"), "{:?}", line(&run));
+        let parts = parts(&run);
+        let row = parts[2].rows.iter().find(|row| row.label.contains("hypervisor")).unwrap();
+        assert_eq!(row.cells.iter().map(|c| c.text.as_str()).collect::<Vec<_>>(), ["30 %", "50 %", "0.4 %"]);
     }
 }
