@@ -50,7 +50,7 @@ impl Rows<'_> {
     }
 
     fn share(&self, label: &str, read: Read<'_>) -> Row {
-        self.worst(label, read, format::percent)
+        self.worst(label, read, share)
     }
 
     fn number(&self, label: &str, read: Read<'_>) -> Row {
@@ -70,6 +70,11 @@ impl Rows<'_> {
     fn largest(&self, label: &str, read: fn(&TargetResult) -> Option<&Times>) -> Row {
         self.worst(label, &|r| read(r).filter(|t| t.count > 0).map(|t| t.max_ns as f64), format::time)
     }
+}
+
+/// A share that is as good as none says so, without five zeros.
+fn share(share: f64) -> String {
+    if share > 0.0 && share < 1e-4 { "< 0.01 %".to_owned() } else { format::percent(share) }
 }
 
 fn health(r: &TargetResult) -> Option<&Health> {
@@ -222,6 +227,11 @@ mod tests {
         assert_eq!(parts.len(), 4);
         // Only the quota has no number: the machine of the fixture has none.
         assert_eq!(parts.iter().map(|part| part.rows.len()).sum::<usize>(), 8 + 4 + 8 + 6);
+    }
+
+    #[test]
+    fn a_tiny_share_is_not_written_out() {
+        assert_eq!([0.0, 1e-6, 0.000_1, 0.5].map(share), ["0 %", "< 0.01 %", "0.01 %", "50 %"]);
     }
 
     #[test]
