@@ -285,6 +285,16 @@ mod tests {
         due.iter().map(|at| if at % every_ns < length_ns { at - at % every_ns + length_ns } else { *at }).collect()
     }
 
+    fn late_and_stalling(due: &[u64]) -> Vec<u64> {
+        stalling(due, 10 * SECOND, 200 * MS).iter().map(|at| at + 9 * MS).collect()
+    }
+
+    /// A Poisson process whose events are moved independently is one again.
+    fn late_by_chance(due: &[u64]) -> Vec<u64> {
+        let mut rng = Rng(2);
+        due.iter().map(|at| at + (rng.uniform() * MS as f64) as u64).collect()
+    }
+
     fn check(process: ArrivalProcess, rate_per_s: f64, length_ns: u64, due: &[u64], sent: &[u64]) -> ArrivalsCheck {
         let mut check = ArrivalCheck::new(process, rate_per_s, length_ns, TIMEOUT);
         due.iter().zip(sent).for_each(|(due, sent)| check.sent(*due, *sent));
@@ -319,7 +329,7 @@ mod tests {
             _ => poisson(rate, LENGTH, 7),
         };
         let (fine, told, invalid) = ((Outcome::Pass, false), (Outcome::Pass, true), (Outcome::Invalid, true));
-        let cases: [Case; 18] = [
+        let cases: [Case; 19] = [
             ("on time", Poisson, 5_000.0, on_time, fine),
             ("on time", Constant, 5_000.0, on_time, fine),
             ("on time, slowly", Poisson, 30.0, on_time, fine),
@@ -339,13 +349,8 @@ mod tests {
                 |_| constant(1_000.0, LENGTH).iter().map(|at| at + SECOND).collect(),
                 invalid,
             ),
-            (
-                "all events by the same delay late",
-                Poisson,
-                5_000.0,
-                |due| due.iter().map(|at| at + 9 * MS).collect(),
-                fine,
-            ),
+            ("all 9 ms late, and one stall of 200 ms", Poisson, 5_000.0, late_and_stalling, fine),
+            ("each by another delay up to 1 ms late", Poisson, 5_000.0, late_by_chance, fine),
             ("one stall of 200 ms", Poisson, 5_000.0, |due| stalling(due, LENGTH, 200 * MS), fine),
             ("one stall of 200 ms", Constant, 5_000.0, |due| stalling(due, LENGTH, 200 * MS), fine),
             ("stalls for a sixth of the time", Poisson, 5_000.0, |due| stalling(due, 60 * MS, 10 * MS), told),

@@ -367,7 +367,7 @@ pub enum CaveatKind {
     NothingAccepted,
     /// Stopped before the end.
     Interrupted,
-    /// Far fewer events were sent than planned, for the generator's own reasons.
+    /// The generator was too late or too busy: what was measured is mostly the generator.
     GeneratorSaturated,
     /// Send delay is not small against the response time reported.
     SendDelayLarge,
@@ -387,9 +387,9 @@ pub enum CaveatKind {
     TooFewSamples,
     /// A mode at 38–45 ms: Nagle and delayed acknowledgements.
     DelayedAcknowledgements,
-    /// The machine itself stood still (late wake-ups of an idle thread).
+    /// The machine itself stood still (late wake-ups of idle threads), often enough to explain the slowest events.
     MachineStalls,
-    /// Sent gaps are not distributed as asked.
+    /// Events were not due as asked, or not sent when they were due, often enough to make it another load.
     ArrivalsNotAsAsked,
     /// Not reconciled: nobody checked that acknowledged events were kept.
     LedgerLeftOut,
@@ -405,7 +405,7 @@ pub enum CaveatKind {
     ClosedLoop,
     /// Measured once: no spread.
     SingleRepetition,
-    /// Something else used the processor.
+    /// Something else used the processors, or kept the generator from running.
     BusyMachine,
 }
 

@@ -50,7 +50,7 @@ impl Rows<'_> {
     }
 
     fn share(&self, label: &str, read: Read<'_>) -> Row {
-        self.worst(label, read, format::percent)
+        self.worst(label, read, share)
     }
 
     fn number(&self, label: &str, read: Read<'_>) -> Row {
@@ -70,6 +70,11 @@ impl Rows<'_> {
     fn largest(&self, label: &str, read: fn(&TargetResult) -> Option<&Times>) -> Row {
         self.worst(label, &|r| read(r).filter(|t| t.count > 0).map(|t| t.max_ns as f64), format::time)
     }
+}
+
+/// A share that is as good as none says so, without five zeros.
+fn share(share: f64) -> String {
+    if share > 0.0 && share < 1e-4 { "< 0.01 %".to_owned() } else { format::percent(share) }
 }
 
 fn health(r: &TargetResult) -> Option<&Health> {
@@ -225,7 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn the_line_tells_the_worst_of_all_repetitions() {
+    fn a_tiny_share_is_not_written_out() {
+        assert_eq!([0.0, 1e-6, 0.000_1, 0.5].map(share), ["0 %", "< 0.01 %", "0.01 %", "50 %"]);
+    }
+
+    #[test]
+    fn the_worst_of_all_repetitions_is_told() {
         let mut run = fixtures::three_modes();
         let machine = |run: &mut Run, i: usize, share: f64| {
             run.results[i].health.as_mut().unwrap().machine.as_mut().unwrap().steal_share = share;
@@ -233,5 +243,8 @@ mod tests {
         machine(&mut run, 0, 0.3);
         machine(&mut run, 4, 0.5);
         assert!(line(&run).unwrap().contains("stolen 50 %"), "{:?}", line(&run));
+        let parts = parts(&run);
+        let row = parts[2].rows.iter().find(|row| row.label.contains("hypervisor")).unwrap();
+        assert_eq!(row.cells.iter().map(|c| c.text.as_str()).collect::<Vec<_>>(), ["30 %", "50 %", "0.4 %"]);
     }
 }

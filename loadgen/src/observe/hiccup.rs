@@ -87,7 +87,10 @@ impl HiccupMeter {
 
 /// The cores this process may use, or [`CORES_WATCHED_MAX`] of them evenly spread; none where the system does not tell.
 pub fn cores_to_watch() -> Vec<u32> {
-    let cores = super::processors::cores_of(None).unwrap_or_default();
+    evenly_spread(super::processors::cores_of(None).unwrap_or_default())
+}
+
+fn evenly_spread(cores: Vec<u32>) -> Vec<u32> {
     let step = cores.len().div_ceil(CORES_WATCHED_MAX).max(1);
     cores.into_iter().step_by(step).collect()
 }
@@ -320,6 +323,15 @@ mod tests {
     }
 
     #[test]
+    fn a_few_of_many_cores_are_watched() {
+        let cases: [(u32, &[u32]); 5] =
+            [(0, &[]), (1, &[0]), (4, &[0, 1, 2, 3]), (5, &[0, 2, 4]), (64, &[0, 16, 32, 48])];
+        for (cores, expected) in cases {
+            assert_eq!(evenly_spread((0..cores).collect()), expected, "{cores} cores");
+        }
+    }
+
+    #[test]
     fn every_period_of_every_core_is_a_sample() {
         let clock = Clock::start();
         let until_ns = clock.now_ns() + 100 * MS;
@@ -334,6 +346,18 @@ mod tests {
         let wake_ups_max = 100 * MS / TURN_NS + meters;
         assert!((1..=wake_ups_max).contains(&hiccups.late.count), "{hiccups:?}");
         assert!(hiccups.standstill.is_none_or(|still| still.max_ns <= hiccups.late.max_ns));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_meter_stays_on_its_core() {
+        for core in cores_to_watch() {
+            let pinned = std::thread::spawn(move || {
+                imp::Sleeper::new(Clock::start(), Some(core));
+                super::super::processors::cores_of(None)
+            });
+            assert_eq!(pinned.join().expect("no panic"), Some(vec![core]));
+        }
     }
 
     #[test]

@@ -106,24 +106,27 @@ impl PressureTotal {
     }
 }
 
-/// Time that the control group of this process was kept from running by its quota, from the list in `/proc/self/cgroup`: version 1
-/// where the controller `cpu` has a hierarchy of its own, else version 2.
+/// Time that the control group of this process was kept from running by its quota, from the list in `/proc/self/cgroup`.
 fn throttled_ns(groups: &str) -> Option<u64> {
-    let line = |wanted: &dyn Fn(&str) -> bool| {
+    let (file, name, unit_ns) = throttling_counter(groups)?;
+    let stat = fs::read_to_string(file).ok()?;
+    let count: u64 = stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())?;
+    Some(count * unit_ns)
+}
+
+/// Where that is counted, under which name and in which unit: version 1 where the controller `cpu` has a hierarchy of its own, else
+/// version 2.
+fn throttling_counter(groups: &str) -> Option<(String, &'static str, u64)> {
+    let path_of = |wanted: fn(&str) -> bool| {
         groups.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
-            wanted(controllers).then(|| path.to_owned())
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            wanted(controllers).then_some(path)
         })
     };
-    let field = |folder: &str, path: &str, name: &str| -> Option<u64> {
-        let stat = fs::read_to_string(format!("/sys/fs/cgroup{folder}{path}/cpu.stat")).ok()?;
-        stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    };
-    match line(&|controllers| controllers.split(',').any(|controller| controller == "cpu")) {
-        Some(path) => field("/cpu", &path, "throttled_time "),
-        None => field("", &line(&str::is_empty)?, "throttled_usec ").map(|us| us * 1_000),
+    if let Some(path) = path_of(|controllers| controllers.split(',').any(|controller| controller == "cpu")) {
+        return Some((format!("/sys/fs/cgroup/cpu{path}/cpu.stat"), "throttled_time ", 1));
     }
+    Some((format!("/sys/fs/cgroup{}/cpu.stat", path_of(str::is_empty)?), "throttled_usec ", 1_000))
 }
 
 /// Cores that a process (its main thread), or the calling thread, may use.
@@ -163,7 +166,7 @@ mod tests {
             times: Some(Times { cores: 2, busy, idle, iowait: 0, steal }),
             load_average_1m: Some(1.5),
             pressure: [Some(PressureTotal { some, full: 0 }), None, None],
-            throttled_ns: Some(at_ns / 100),
+            throttled_ns: Some(7_000 + at_ns / 100),
         }
     }
 
@@ -192,6 +195,19 @@ mod tests {
         let text = "some avg10=0.00 avg60=0.23 total=94916580\nfull avg10=0.00 total=63900772\n";
         assert_eq!(PressureTotal::parse(text), PressureTotal { some: 94_916_580, full: 63_900_772 });
         assert_eq!(PressureTotal::parse("something else"), PressureTotal::default());
+    }
+
+    #[test]
+    fn throttling_is_counted_where_the_control_group_of_the_processor_is() {
+        for (groups, expected) in [
+            ("0::/user.slice/a:b\n", Some(("/sys/fs/cgroup/user.slice/a:b/cpu.stat", "throttled_usec ", 1_000))),
+            ("9:cpuset:/x\n2:cpu,cpuacct:/y\n0::/z\n", Some(("/sys/fs/cgroup/cpu/y/cpu.stat", "throttled_time ", 1))),
+            ("2:cpuacct:/y\n", None),
+            ("", None),
+        ] {
+            let found = throttling_counter(groups);
+            assert_eq!(found.as_ref().map(|(file, name, unit)| (file.as_str(), *name, *unit)), expected, "{groups:?}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -46,11 +46,14 @@ fn the_result_says_how_the_generator_and_its_machine_fared() {
 #[test]
 fn what_a_strange_server_brings_along_is_not_called_other_processes() {
     let number = AtomicU64::new(1);
-    let address = target(move |request, stream| match request.is_event() {
-        true => acknowledge(stream, number.fetch_add(1, Ordering::Relaxed)),
-        false => answer(stream, 404, "{}"),
+    let address = target(move |request, stream| match () {
+        () if request.is_event() => acknowledge(stream, number.fetch_add(1, Ordering::Relaxed)),
+        // Its own CPU time is known, that of its database is not.
+        () if request.line.starts_with("GET /metrics ") => answer(stream, 200, "process_cpu_seconds_total 1.5\n"),
+        () => answer(stream, 404, "{}"),
     });
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
+    assert_eq!(done.run.results[0].resources.server_cpu_s, Some(0.0), "its metrics are read");
     let machine = health(&done).machine.as_ref().expect("a machine that tells");
     assert_eq!((machine.other_cpu_s, machine.server_cores.as_deref()), (None, None));
 }

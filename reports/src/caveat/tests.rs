@@ -113,6 +113,9 @@ const INVALIDATING: &[(&str, CaveatKind, Change)] = &[
     ("a schedule of bursts", CaveatKind::ArrivalsNotAsAsked, |run, i| {
         arrivals(run, i).windows.iter_mut().for_each(|w| (w.dispersion_planned, w.dispersion_sent) = (1.9, 1.9));
     }),
+    ("a schedule that is too even", CaveatKind::ArrivalsNotAsAsked, |run, i| {
+        arrivals(run, i).windows.iter_mut().for_each(|w| (w.dispersion_planned, w.dispersion_sent) = (0.6, 0.6));
+    }),
     ("a schedule of equal gaps that are not", CaveatKind::ArrivalsNotAsAsked, |run, i| {
         arrivals(run, i).process = ArrivalProcess::Constant;
     }),
