@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_input;
+mod faults;
 mod life;
 mod openapi;
 mod outage;
