@@ -3,3 +3,4 @@
 mod bad_targets;
 mod reference;
 mod support;
+mod truth;

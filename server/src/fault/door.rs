@@ -1,8 +1,9 @@
 //! When an event request may go in: throttle, service times, the queue before a single server, and stalls. A state machine without a
 //! clock; times are nanoseconds after the first event request.
 //!
-//! The n-th request that is let in takes the n-th draw: the n-th `f64` (53 bits, 0 <= u < 1) of ChaCha8, seeded with `seed_from_u64` of
-//! the fault seed. Exponential times are by inversion, `-mean * ln(1 - u)`; of two points it is the slow one when `u < share`.
+//! The n-th request that is let in takes the n-th draw: the n-th `f64` (53 bits, 0 <= u < 1) of stream 1 of ChaCha8, seeded with
+//! `seed_from_u64` of the fault seed. (Not stream 0, from which a load generator may draw its arrivals with the same seed: service
+//! times that follow the gaps between arrivals make another queue than the one that was asked for.) Exponential times are by inversion, `-mean * ln(1 - u)`; of two points it is the slow one when `u < share`.
 //!
 //! A stall stops time: what would happen after it began happens so much later. So there are two times here, the one that passes
 //! for everybody and the *running* time, which stands while everything stands still; service goes on in running time.
@@ -14,6 +15,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::spec::{Kind, ServiceTime, Stall};
 
+/// Stream of the generator.
+const DRAWS_STREAM: u64 = 1;
 /// The throttle counts requests by this.
 const WINDOW_NS: u64 = 1_000_000_000;
 
@@ -35,12 +38,14 @@ pub struct Door {
 impl Door {
     /// With those of the faults that are about time; `None` when there are none.
     pub fn new(kinds: impl Iterator<Item = Kind>, seed: u64) -> Option<Self> {
+        let mut draws = ChaCha8Rng::seed_from_u64(seed);
+        draws.set_stream(DRAWS_STREAM);
         let mut door = Self {
             service_time: None,
             one_at_a_time: false,
             stall: None,
             throttle_per_s: None,
-            draws: ChaCha8Rng::seed_from_u64(seed),
+            draws,
             free_at_ns: 0,
             window: 0,
             window_requests: 0,
