@@ -33,7 +33,14 @@ fn insert(criterion: &mut Criterion) {
 
 async fn open(database: &Database) -> Store {
     let text = String::new;
-    let build = BuildInfo { version: text(), mode: text(), polling: text(), database: text(), durability: text() };
+    let build = BuildInfo {
+        version: text(),
+        mode: text(),
+        polling: text(),
+        database: text(),
+        durability: text(),
+        faults: text(),
+    };
     Store::connect(database, StoreLimits::default(), Arc::new(Metrics::new(&build))).await.expect("a store")
 }
 

@@ -32,19 +32,32 @@ pub struct Reconciliation<'a> {
     payloads: Payloads,
     planned: u64,
     clock: Clock,
-    /// By sequence number: copies found, and when the first was persisted (ns since the Unix epoch).
+    /// By sequence number.
     found: Vec<Found>,
-    corrupted: u64,
-    unacknowledged: u64,
+    /// Events that carry this run's name and were never sent.
+    never_sent: u64,
 }
 
+/// What is known of one event.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
-    copies: u32,
+    /// Acknowledged, under this id and then.
     expected: bool,
     id: Option<uuid::Uuid>,
     done_ns: u64,
+    copies: u32,
+    /// One of them has the id of the acknowledgement, or does not show any.
+    id_seen: bool,
+    /// One of them has another payload than was sent.
+    altered: bool,
+    /// Of the first one (since the Unix epoch).
     persisted_unix_ns: Option<u64>,
+}
+
+impl Found {
+    fn is_corrupted(&self) -> bool {
+        self.altered || (self.copies > 0 && self.id.is_some() && !self.id_seen)
+    }
 }
 
 impl<'a> Reconciliation<'a> {
@@ -55,25 +68,22 @@ impl<'a> Reconciliation<'a> {
             found[entry.sequence as usize] =
                 Found { expected: true, id: entry.id, done_ns: entry.done_ns, ..Found::default() };
         }
-        Self { acknowledged, payloads: payloads.clone(), planned, clock, found, corrupted: 0, unacknowledged: 0 }
+        Self { acknowledged, payloads: payloads.clone(), planned, clock, found, never_sent: 0 }
     }
 
-    /// Takes in one event of the store; events of others are passed over.
+    /// Takes in one event of the store; events of others are passed over. A copy may have lost its `dedup_id` or have another: it is
+    /// known by its payload then.
     pub fn enter(&mut self, shown: &ShownEvent<'_>) {
-        let Some(sequence) = shown.dedup_id.as_deref().and_then(|dedup_id| self.payloads.sequence(dedup_id)) else {
-            return;
-        };
+        let payload = shown.payload.map(|payload| payload.get().as_bytes());
+        let by_dedup_id = shown.dedup_id.as_deref().and_then(|dedup_id| self.payloads.sequence(dedup_id));
+        let Some(sequence) = by_dedup_id.or_else(|| self.payloads.sequence_in(payload?)) else { return };
         if sequence >= self.planned {
-            // It carries this run's name and was never sent.
-            self.corrupted += 1;
+            self.never_sent += 1;
             return;
         }
         let found = &mut self.found[sequence as usize];
-        let same_id = found.id.is_none() || shown.id.is_none() || found.id == shown.id;
-        let same_payload =
-            shown.payload.is_some_and(|payload| payload.get().as_bytes() == self.payloads.payload(sequence));
-        self.corrupted += u64::from(!(same_id && same_payload));
-        self.unacknowledged += u64::from(!found.expected && found.copies == 0);
+        found.id_seen |= shown.id.is_none() || shown.id == found.id;
+        found.altered |= payload != Some(self.payloads.payload(sequence));
         if found.copies == 0 {
             found.persisted_unix_ns = shown.persisted_at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
         }
@@ -86,7 +96,11 @@ impl<'a> Reconciliation<'a> {
     }
 
     fn persisted(&self) -> u64 {
-        self.found.iter().filter(|found| found.expected && found.copies > 0).count() as u64
+        self.count(|found| found.expected && found.copies > 0)
+    }
+
+    fn count(&self, which: impl Fn(&Found) -> bool) -> u64 {
+        self.found.iter().filter(|found| which(found)).count() as u64
     }
 
     /// The ledger. `complete`: the store was read to its end, so what is missing is lost; else it is unverified.
@@ -99,10 +113,11 @@ impl<'a> Reconciliation<'a> {
             persisted: self.persisted(),
             delivered: None,
             lost: if complete { missing } else { 0 },
-            duplicated: copies_surplus + repeats_accepted,
-            corrupted: self.corrupted,
+            // A repeat that was acknowledged is, where it was stored too, one of the surplus copies: not to be counted twice.
+            duplicated: copies_surplus.max(repeats_accepted),
+            corrupted: self.never_sent + self.count(Found::is_corrupted),
             unverified: if complete { 0 } else { missing },
-            unacknowledged: self.unacknowledged,
+            unacknowledged: self.count(|found| !found.expected && found.copies > 0),
             source: "inbox".to_owned(),
             drained_after_ms: drained_after.as_millis() as u64,
             time_to_durable: if same_clock { self.time_to_durable() } else { None },
@@ -302,12 +317,73 @@ mod tests {
             &acknowledged(0..1),
             |found| {
                 enter(found, 0, |_, _| {});
-                enter(found, 1, |shown, _| shown.dedup_id = Some("run-2.000000000001".into()));
-                enter(found, 2, |shown, _| shown.dedup_id = None);
+                let mut others = Payloads::new("run-2", 64, 1);
+                let payload_of_others = String::from_utf8(others.payload(1).to_vec()).expect("text");
+                for dedup_id in [Some(others.dedup_id(1)), None] {
+                    enter(found, 1, |shown, payload| {
+                        shown.dedup_id = dedup_id;
+                        *payload = payload_of_others.clone();
+                    });
+                }
             },
             true,
         );
         assert_eq!((ledger.persisted, ledger.unacknowledged, ledger.duplicated, ledger.corrupted), (1, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_copy_is_a_duplicate_and_no_corruption_whatever_its_id_and_its_dedup_id_are() {
+        for dedup_id in [None, Some("run-1.000000000001#2".to_owned()), Some(payloads().dedup_id(1))] {
+            for copy_first in [false, true] {
+                let ledger = ledger(
+                    &acknowledged(0..2),
+                    |found| {
+                        let copy = |shown: &mut ShownEvent<'_>, _: &mut String| {
+                            shown.id = Some(id(100));
+                            shown.dedup_id = dedup_id.clone();
+                        };
+                        enter(found, 0, |_, _| {});
+                        if copy_first {
+                            enter(found, 1, copy);
+                            enter(found, 1, |_, _| {});
+                        } else {
+                            enter(found, 1, |_, _| {});
+                            enter(found, 1, copy);
+                        }
+                    },
+                    true,
+                );
+                let found = (ledger.duplicated, ledger.corrupted, ledger.lost, ledger.persisted);
+                assert_eq!(found, (1, 0, 0, 2), "{dedup_id:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_lost_its_dedup_id_is_neither_lost_nor_doubled() {
+        let ledger = ledger(&acknowledged(0..1), |found| enter(found, 0, |shown, _| shown.dedup_id = None), true);
+        assert_eq!((ledger.lost, ledger.persisted, ledger.duplicated, ledger.corrupted), (0, 1, 0, 0));
+    }
+
+    #[test]
+    fn an_event_is_corrupted_once_however_many_of_its_copies_are() {
+        let ledger = ledger(
+            &acknowledged(0..1),
+            |found| (0..3).for_each(|_| enter(found, 0, |_, payload| payload.insert(1, ' '))),
+            true,
+        );
+        assert_eq!((ledger.corrupted, ledger.duplicated), (1, 2));
+    }
+
+    #[test]
+    fn a_repeat_that_is_acknowledged_and_stored_is_one_duplicate_and_one_that_is_not_stored_too() {
+        for (copies, repeats_accepted, duplicated) in [(2, 1, 1), (1, 1, 1), (2, 0, 1), (1, 0, 0)] {
+            let entries = acknowledged(0..1);
+            let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, Clock::start());
+            (0..copies).for_each(|_| enter(&mut found, 0, |_, _| {}));
+            let ledger = found.finish(repeats_accepted, true, Duration::ZERO, true);
+            assert_eq!(ledger.duplicated, duplicated, "{copies} copies, {repeats_accepted} repeats acknowledged");
+        }
     }
 
     #[test]

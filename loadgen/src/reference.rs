@@ -29,6 +29,8 @@ pub struct Configuration<'a> {
     pub postgres_url: Option<&'a str>,
     /// Name for that database: lower-case letters, digits, underscores.
     pub database_name: String,
+    /// More flags of the server, such as `--fault drop=0.01`; they come last.
+    pub flags: Vec<String>,
 }
 
 /// A running reference server. Dropping it kills the process; [`Reference::stop`] ends it properly.
@@ -67,33 +69,26 @@ pub enum ReferenceError {
 }
 
 impl Reference {
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it listens. When it does not, nothing of it is left behind.
     pub async fn start(configuration: &Configuration<'_>) -> Result<Self, ReferenceError> {
         let folder = tempfile::Builder::new().prefix("millrace-").tempdir()?;
         let database = match configuration.postgres_url {
             Some(url) => Some(FreshDatabase::create(url, &configuration.database_name).await?),
             None => None,
         };
-        let location = match &database {
-            Some(database) => database.url.clone(),
-            None => format!("sqlite:{}", folder.path().join("events.db").display()),
-        };
-        let log = std::fs::File::create(log_path(folder.path()))?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
-            .args(["--mode", configuration.mode, "--polling", configuration.polling])
-            // The limiter is on the measured path, with a limit that no run reaches.
-            .args(["--rate-limit-enterprise-per-minute", "1000000000"])
-            // In the environment: a command line is for all to see, and the URL may hold a password.
-            .env("INGEST_DATABASE", location)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()?;
-        let url = listening_url(&mut child, folder.path()).await?;
-        let pid = child.id().unwrap_or_default();
-        Ok(Self { child, folder, url, pid, database })
+        match listening(configuration, folder.path(), database.as_ref()).await {
+            Ok((child, url)) => {
+                let pid = child.id().unwrap_or_default();
+                Ok(Self { child, folder, url, pid, database })
+            }
+            Err(error) => {
+                if let Some(database) = database {
+                    // Why it did not start says more than why its database is still there.
+                    let _ = database.remove().await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Folder of its data (SQLite) and its log.
@@ -121,6 +116,34 @@ impl Reference {
             }
         }
     }
+}
+
+/// A server process that listens, and where. Dropped before that, it is killed.
+async fn listening(
+    configuration: &Configuration<'_>,
+    folder: &Path,
+    database: Option<&FreshDatabase>,
+) -> Result<(Child, String), ReferenceError> {
+    let location = match database {
+        Some(database) => database.url.clone(),
+        None => format!("sqlite:{}", folder.join("events.db").display()),
+    };
+    let log = std::fs::File::create(log_path(folder))?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
+        .args(["--mode", configuration.mode, "--polling", configuration.polling])
+        // The limiter is on the measured path, with a limit that no run reaches.
+        .args(["--rate-limit-enterprise-per-minute", "1000000000"])
+        .args(&configuration.flags)
+        // In the environment: a command line is for all to see, and the URL may hold a password.
+        .env("INGEST_DATABASE", location)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()?;
+    let url = listening_url(&mut child, folder).await?;
+    Ok((child, url))
 }
 
 async fn listening_url(child: &mut Child, folder: &Path) -> Result<String, ReferenceError> {

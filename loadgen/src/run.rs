@@ -229,45 +229,80 @@ impl Measurement<'_> {
     }
 
     async fn start(&self) -> Result<Running, StartError> {
-        let plan = &self.resolved.plan;
         let mut reference = None;
         let url = match &self.variant.url {
             Some(url) => url.clone(),
             None => reference.insert(Reference::start(&self.configuration()).await?).url.clone(),
         };
-        let target = Target::new(&url, &Reach::of(plan))?;
+        match self.meet(&url).await {
+            Ok((target, keys)) => {
+                let data = reference.as_ref().map(|reference| reference.folder().to_owned());
+                Ok(Running { target, reference, keys, data })
+            }
+            Err(error) => {
+                if let Some(reference) = reference {
+                    // Its database goes with it; why there is no key says more than how it ended.
+                    let _ = reference.stop().await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The target at `url`, and the keys to send with.
+    async fn meet(&self, url: &str) -> Result<(Target, Vec<String>), TargetError> {
+        let target = Target::new(url, &Reach::of(&self.resolved.plan))?;
         let mut keys = self.resolved.keys.clone();
         if keys.is_empty() {
-            for organization in 1..=plan.organizations {
+            for organization in 1..=self.resolved.plan.organizations {
                 keys.push(target.generate_key(&format!("{} {organization}", self.events_name)).await?);
             }
         }
-        let data = reference.as_ref().map(|reference| reference.folder().to_owned());
-        Ok(Running { target, reference, keys, data })
+        Ok((target, keys))
     }
 
     fn configuration(&self) -> Configuration<'_> {
+        let faults = self.resolved.plan.faults.iter();
         Configuration {
             mode: self.variant.mode.as_deref().unwrap_or("cache-first"),
             polling: self.variant.polling.as_deref().unwrap_or("wake"),
             postgres_url: self.resolved.postgres_url.as_deref(),
             database_name: format!("millrace_{}", self.events_name.replace(['-', '.'], "_")),
+            flags: faults.flat_map(|fault| ["--fault".to_owned(), fault.clone()]).collect(),
         }
     }
 
-    async fn describe(&self, result: &mut TargetResult, running: &mut Running) -> Option<Caveat> {
+    async fn describe(&self, result: &mut TargetResult, running: &mut Running) -> Vec<Caveat> {
         running.target.url().clone_into(&mut result.url);
+        let mut caveats = Vec::new();
         if let Some(scrape) = running.target.metrics().await {
             let label = |label| scrape.label("ingest_build_info", label).map(str::to_owned);
             result.server_version = label("version");
             result.mode = result.mode.take().or_else(|| label("mode"));
             result.polling = result.polling.take().or_else(|| label("polling"));
             result.database = label("database");
+            caveats.extend(label("faults").filter(|faults| !faults.is_empty()).map(|faults| self.faulty(&faults)));
         }
-        let database = running.reference.as_mut().and_then(|reference| reference.database.as_mut())?;
-        result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
-        let reason = database.statements.as_ref().err()?;
-        Some(Caveat {
+        if let Some(database) = running.reference.as_mut().and_then(|reference| reference.database.as_mut()) {
+            result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
+            caveats.extend(database.statements.as_ref().err().map(|reason| self.no_statement_count(reason)));
+        }
+        caveats
+    }
+
+    fn faulty(&self, faults: &str) -> Caveat {
+        Caveat {
+            kind: CaveatKind::FaultsInjected,
+            subject: Some(self.variant.name.clone()),
+            detail: format!("it says that it breaks its promises on purpose: {faults}"),
+            remedy: "start it without --fault, and without INGEST_FAULT in its environment, to measure it itself"
+                .to_owned(),
+            invalidates: false,
+        }
+    }
+
+    fn no_statement_count(&self, reason: &str) -> Caveat {
+        Caveat {
             kind: CaveatKind::SqlCountUnavailable,
             subject: Some(self.variant.name.clone()),
             detail: format!(
@@ -277,7 +312,7 @@ impl Measurement<'_> {
                 "start PostgreSQL with shared_preload_libraries = 'pg_stat_statements', and install its contrib modules"
                     .to_owned(),
             invalidates: false,
-        })
+        }
     }
 
     fn empty_result(&self) -> TargetResult {

@@ -367,6 +367,8 @@ pub enum CaveatKind {
     NothingAccepted,
     /// Stopped before the end.
     Interrupted,
+    /// The target says that it breaks promises on purpose: what is measured says nothing about a real one.
+    FaultsInjected,
     /// The generator was too late or too busy: what was measured is mostly the generator.
     GeneratorSaturated,
     /// Send delay is not small against the response time reported.
@@ -710,9 +712,10 @@ pub struct Ledger {
     pub delivered: Option<u64>,
     /// Acknowledged, and not there once the drain timeout had passed or the target said nothing was pending.
     pub lost: u64,
-    /// Surplus copies of events of this run in the store, plus repeats that were acknowledged again.
+    /// Surplus copies of events of this run in the store, or repeats that were acknowledged again, whichever are more: a repeat
+    /// that was acknowledged and stored is both.
     pub duplicated: u64,
-    /// Persisted with another content than was sent.
+    /// Events persisted with another content than was sent or under another id than was acknowledged, and those never sent.
     pub corrupted: u64,
     /// Acknowledged, and the store could not be read to the end: neither kept nor lost.
     pub unverified: u64,
@@ -957,6 +960,7 @@ impl CaveatKind {
             Self::DeadTarget => "dead target",
             Self::NothingAccepted => "nothing accepted",
             Self::Interrupted => "interrupted",
+            Self::FaultsInjected => "faults injected",
             Self::GeneratorSaturated => "generator saturated",
             Self::SendDelayLarge => "send delay large",
             Self::RateNotReached => "rate not reached",

@@ -11,12 +11,14 @@ use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, count};
 use crate::dedup::Dedup;
 use crate::event::Event;
+use crate::fault::Faults;
 use crate::idempotency::Idempotency;
 use crate::metrics::{CacheLabel, Metrics, ReasonLabel, RequestLabels};
 use crate::offload::Offload;
 use crate::parse::Bounds;
 use crate::pending::Pending;
 use crate::problem::Problem;
+use crate::store::Inserted;
 use crate::writer::Writer;
 
 /// Where an event goes before it is acknowledged: the one place where the modes differ.
@@ -55,11 +57,20 @@ pub struct App {
     pending_refused: AtomicBool,
     /// Set when the server is stopping.
     pub stopping: AtomicBool,
+    /// Faults on purpose.
+    pub faults: Option<Faults>,
 }
 
 impl App {
     /// Puts the parts together.
-    pub fn new(settings: Settings, sink: Sink, store: Option<Offload>, dedup: Dedup, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        settings: Settings,
+        sink: Sink,
+        store: Option<Offload>,
+        dedup: Dedup,
+        metrics: Arc<Metrics>,
+        faults: Option<Faults>,
+    ) -> Self {
         let limits = &settings.limits;
         let bounds = Bounds {
             payload_bytes_max: limits.payload_bytes_max,
@@ -81,6 +92,7 @@ impl App {
             accepted,
             pending_refused: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            faults,
             settings,
         }
     }
@@ -132,8 +144,17 @@ impl App {
         }
     }
 
+    /// Puts an event where the mode wants it; resolves once it is as durable as its acknowledgement will say.
+    pub async fn keep(&self, event: Arc<Event>) -> Result<Inserted, Problem> {
+        match &self.sink {
+            Sink::Nowhere => Ok(Inserted::New),
+            Sink::Pending(pending) => self.put_pending(pending, event).map(|()| Inserted::New),
+            Sink::Writer(writer) => writer.write(event).await,
+        }
+    }
+
     /// Puts an event into the pending buffer, and remembers whether it was full.
-    pub fn put_pending(&self, pending: &Pending, event: Arc<Event>) -> Result<(), Problem> {
+    fn put_pending(&self, pending: &Pending, event: Arc<Event>) -> Result<(), Problem> {
         let taken = pending.put(event);
         if taken.is_err() != self.pending_refused.load(Ordering::Relaxed) {
             self.pending_refused.store(taken.is_err(), Ordering::Relaxed);

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::fault::spec::{self, Fault, FaultError, FaultList};
+
 /// When an event is acknowledged. The table of modes stands in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -161,6 +163,19 @@ pub struct Settings {
     /// What to log to standard error: a level, or a filter such as info,server=debug
     #[arg(long, value_name = "FILTER", env = "INGEST_LOG", default_value = "info", help_heading = "What to serve")]
     pub log: String,
+
+    /// Faults on purpose; see [`crate::fault`]
+    #[arg(long, value_name = "SPEC", env = "INGEST_FAULT", help = spec::help(), help_heading = "Faults (off by default)")]
+    pub fault: Vec<FaultList>,
+    /// Which events are hit, and by how much: another seed, other ones
+    #[arg(
+        long,
+        value_name = "N",
+        env = "INGEST_FAULT_SEED",
+        default_value_t = 1,
+        help_heading = "Faults (off by default)"
+    )]
+    pub fault_seed: u64,
 
     /// Every number.
     #[command(flatten)]
@@ -338,6 +353,9 @@ pub enum SettingsError {
         /// --listen
         listen: SocketAddr,
     },
+    /// Faults that this server cannot have.
+    #[error("--fault {0}")]
+    Fault(#[from] FaultError),
     /// A token that can be guessed.
     #[error(
         "--admin-token has {characters} characters, and must have at least 16: anybody who guesses it can make API keys"
@@ -386,6 +404,7 @@ impl Settings {
         {
             return Err(SettingsError::IntervalsCrossed { first, first_ms, then, then_ms });
         }
+        spec::check(&self.faults(), self.mode != Mode::Null)?;
         match &self.admin_token {
             None if !self.listen.ip().is_loopback() => Err(SettingsError::OpenWithoutToken { listen: self.listen }),
             Some(Secret(token)) if token.chars().count() < 16 => {
@@ -393,6 +412,11 @@ impl Settings {
             }
             _ => Ok(()),
         }
+    }
+
+    /// All faults asked for, in that order.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.fault.iter().flat_map(|list| list.0.iter().cloned()).collect()
     }
 
     /// `--http-threads`, with 0 resolved to half of the processors.
@@ -452,6 +476,9 @@ mod tests {
             (&["--listen", "0.0.0.0:80"], "set --admin-token"),
             (&["--listen", "[::]:80"], "set --admin-token"),
             (&["--admin-token", "short"], "at least 16"),
+            (&["--fault", "drop=0.1,queue=one"], "--fault 'queue=one' needs something to queue for"),
+            (&["--fault", "drop=0.1", "--fault", "drop=0.2"], "'drop=0.1' and 'drop=0.2': a fault can be given once"),
+            (&["--fault", "drop=0.1", "--mode", "null"], "'drop=0.1' has no meaning in mode null"),
         ] {
             let error = parse(arguments).validate().expect_err(part).to_string();
             assert!(error.contains(part), "{error}");

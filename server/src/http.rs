@@ -3,7 +3,6 @@
 //! Not here: what a request means ([`crate::routes`]). Every bound of a connection is a setting: their number, the size and the
 //! count of header fields, the time for a head, the time for a body, and the time for doing nothing.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::pin::pin;
@@ -23,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::app::App;
 use crate::call::Call;
 use crate::config::{count, ms};
+use crate::fault::HungUp;
 use crate::problem::Problem;
 use crate::routes;
 use crate::wire::{self, Io, Phase, Watch};
@@ -133,12 +133,15 @@ async fn connection(app: &Arc<App>, stream: TcpStream, mut stop: watch::Receiver
         let (phase, unread) = (&phase, &unread);
         async move {
             let mut response = routes::handle(app, &mut call).await;
+            if let Some(faults) = &app.faults {
+                faults.mark(&mut response)?;
+            }
             if !call.finish(body_timeout).await {
                 unread.store(true, Ordering::Relaxed);
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             phase.answered();
-            Ok::<_, Infallible>(response)
+            Ok::<_, HungUp>(response)
         }
     });
     let io = TokioIo::new(Io::new(stream, Arc::clone(&phase)));

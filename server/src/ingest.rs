@@ -19,6 +19,7 @@ use crate::call::{Answer, Call, JSON};
 use crate::config::ms;
 use crate::dedup::Found;
 use crate::event::Event;
+use crate::fault::{self, Kept};
 use crate::idempotency;
 use crate::parse::{self, Draft, ENVELOPE_BYTES_MAX};
 use crate::problem::Problem;
@@ -39,6 +40,9 @@ const BATCH_TURN_EVENTS: usize = 32;
         (status = 422, response = crate::shapes::ProblemAnswer), (status = 429, response = crate::shapes::ProblemAnswer),
         (status = 503, response = crate::shapes::ProblemAnswer)))]
 pub async fn post_event(app: &Arc<App>, call: &mut Call) -> Answer {
+    if let Some(faults) = &app.faults {
+        faults.admit(call.started).await?;
+    }
     if app.is_null() {
         return acknowledge_nothing(app, call).await;
     }
@@ -65,8 +69,18 @@ async fn one(app: &App, organization: &Organization, body: &Bytes, started: Inst
     Ok(accepted(id, app.durability()))
 }
 
-/// Makes the draft an event and puts it where the mode wants it; its id when it may be acknowledged.
+/// Takes in an event, unless a fault on purpose says otherwise; its id when it is to be acknowledged.
 async fn accept(app: &App, organization: &Organization, draft: Draft) -> Result<Uuid, Problem> {
+    let Some(faults) = &app.faults else { return take_in(app, organization, draft).await };
+    let identity = fault::identity(draft.dedup_id.as_deref(), &draft.payload).to_owned();
+    faults.refuse(&identity)?;
+    let id = Box::pin(take_in(app, organization, draft)).await?;
+    faults.acknowledge(&identity).await?;
+    Ok(id)
+}
+
+/// Makes the draft an event and puts it where the mode wants it; its id when it may be acknowledged.
+async fn take_in(app: &App, organization: &Organization, draft: Draft) -> Result<Uuid, Problem> {
     let now_us = now_us();
     let Draft { event_type, dedup_id, payload } = draft;
     let id = new_id(now_us);
@@ -86,10 +100,9 @@ async fn accept(app: &App, organization: &Organization, draft: Draft) -> Result<
             },
         },
     };
-    let taken = match &app.sink {
-        Sink::Nowhere => Inserted::New,
-        Sink::Pending(pending) => app.put_pending(pending, event).map(|()| Inserted::New)?,
-        Sink::Writer(writer) => writer.write(event).await?,
+    let taken = match &app.faults {
+        None => app.keep(event).await?,
+        Some(faults) => Box::pin(keep_falsely(app, faults.kept(event))).await?,
     };
     let holder = match taken {
         Inserted::DuplicateOf(first) => first,
@@ -103,6 +116,22 @@ async fn accept(app: &App, organization: &Organization, draft: Draft) -> Result<
     }
     app.metrics.events_acknowledged.inc();
     Ok(id)
+}
+
+/// Keeps what a fault on purpose has made of an event.
+async fn keep_falsely(app: &App, kept: Kept) -> Result<Inserted, Problem> {
+    match kept {
+        Kept::Nothing => Ok(Inserted::New),
+        Kept::One(event) => app.keep(event).await,
+        Kept::Two(event, copy) => {
+            let taken = app.keep(event).await?;
+            if taken == Inserted::New {
+                // The event is in: where there is no room for the copy, the fault has failed and not the request.
+                let _ = app.keep(copy).await.inspect_err(|problem| tracing::warn!(?problem, "no copy was kept"));
+            }
+            Ok(taken)
+        }
+    }
 }
 
 /// Asks the store for a `dedup_id` that memory may have forgotten. `db-first` need not: the insert itself finds out.
@@ -131,6 +160,9 @@ fn duplicate(app: &App, first: Uuid) -> Problem {
         (status = 415, response = crate::shapes::ProblemAnswer), (status = 422, response = crate::shapes::ProblemAnswer),
         (status = 429, response = crate::shapes::ProblemAnswer), (status = 503, response = crate::shapes::ProblemAnswer)))]
 pub async fn post_batch(app: &Arc<App>, call: &mut Call) -> Answer {
+    if let Some(faults) = &app.faults {
+        faults.admit(call.started).await?;
+    }
     let (organization, _) = app.keys.authenticate(call.headers()).await?;
     organization.limiter.take()?;
     let lines = match media_type(call.headers()) {
@@ -174,6 +206,9 @@ async fn many(app: &Arc<App>, organization: &Arc<Organization>, body: &Bytes, li
     while let Some(written) = writing.join_next().await {
         let (index, outcome) = written.map_err(|_| Problem::Stopping)?;
         outcomes[index] = outcome;
+    }
+    if outcomes.contains(&Err(Problem::HungUp)) {
+        return Err(Problem::HungUp);
     }
     Ok(results(app, &outcomes))
 }
@@ -245,7 +280,15 @@ async fn acknowledge_nothing(app: &App, call: &mut Call) -> Answer {
     const BODY: &[u8] =
         b"{\"id\":\"00000000-0000-0000-0000-000000000000\",\"status\":\"accepted\",\"durability\":\"memory\"}";
     let limits = &app.settings.limits;
-    call.body(limits.payload_bytes_max + ENVELOPE_BYTES_MAX, ms(limits.body_timeout_ms)).await?;
+    let body = call.body(limits.payload_bytes_max + ENVELOPE_BYTES_MAX, ms(limits.body_timeout_ms)).await?;
+    if let Some(faults) = &app.faults {
+        // What is no event has no dedup_id either.
+        let draft = parse::event(&body, &app.bounds).ok();
+        let identity =
+            draft.as_ref().map_or(&body[..], |draft| fault::identity(draft.dedup_id.as_deref(), &draft.payload));
+        faults.refuse(identity)?;
+        faults.acknowledge(identity).await?;
+    }
     let mut response = Response::new(Full::new(Bytes::from_static(BODY)));
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod config;
 pub mod dedup;
 pub mod event;
+pub mod fault;
 pub mod http;
 pub mod idempotency;
 pub mod ingest;

@@ -113,6 +113,13 @@ pub struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
+/// Which fault on purpose.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FaultLabel {
+    /// Its name, as `--fault` has it.
+    pub fault: &'static str,
+}
+
 /// What `ingest_build_info` says: which server, in which configuration, produced the other numbers.
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct BuildInfo {
@@ -126,6 +133,8 @@ pub struct BuildInfo {
     pub database: String,
     /// What an acknowledgement is worth: `memory`, `journal`, `database`.
     pub durability: String,
+    /// Faults injected on purpose; empty in every server that is meant.
+    pub faults: String,
 }
 
 /// All metrics of one server.
@@ -156,6 +165,7 @@ pub struct Metrics {
     pub cache_entries: Family<CacheLabel, Gauge>,
     pub cache_evictions: Family<CacheLabel, Counter>,
     pub webhook_attempts: Family<OutcomeLabel, Counter>,
+    pub faults_injected: Family<FaultLabel, Counter>,
     pub connections: Gauge,
     pub process_cpu_seconds: Counter<f64, AtomicU64>,
     pub process_resident_memory_bytes: Gauge,
@@ -195,6 +205,7 @@ impl Metrics {
             cache_entries: Family::default(),
             cache_evictions: Family::default(),
             webhook_attempts: Family::default(),
+            faults_injected: Family::default(),
             connections: Gauge::default(),
             process_cpu_seconds: Counter::default(),
             process_resident_memory_bytes: Gauge::default(),
@@ -299,6 +310,8 @@ impl Metrics {
         let help = "Entries that a cache dropped to stay within its bounds";
         add(to, "ingest_cache_evictions", None, help, self.cache_evictions.clone());
         add(to, "ingest_webhook_attempts", None, "Webhook requests sent, by outcome", self.webhook_attempts.clone());
+        let help = "Faults injected on purpose (--fault), by kind";
+        add(to, "ingest_faults_injected", None, help, self.faults_injected.clone());
         add(to, "ingest_connections", None, "Client connections open now", self.connections.clone());
         let help = "User and system CPU time of this process";
         add(to, "process_cpu", Some(Unit::Seconds), help, self.process_cpu_seconds.clone());

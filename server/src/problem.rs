@@ -61,6 +61,10 @@ pub enum Problem {
         /// Whole seconds until the next one.
         retry_after_s: u64,
     },
+    /// Any status: a fault on purpose.
+    Injected(StatusCode),
+    /// No answer at all: a fault on purpose that closes the connection.
+    HungUp,
     /// 431: too many header fields, or too large.
     HeadersTooLarge,
     /// 500: a statement that this server should not have made.
@@ -98,6 +102,8 @@ impl Problem {
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Injected(status) => *status,
+            Self::HungUp => NO_RESPONSE.try_into().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Full | Self::StoreUnavailable | Self::OutcomeUnknown | Self::Stopping | Self::TooManyConnections => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -124,6 +130,8 @@ impl Problem {
             Self::IdempotencyMismatch => "idempotency-key-reused",
             Self::RateLimited { .. } => "quota-exceeded",
             Self::HeadersTooLarge => "headers-too-large",
+            Self::Injected(_) => "injected",
+            Self::HungUp => "injected-hang-up",
             Self::Internal => "internal",
             Self::Full => "full",
             Self::StoreUnavailable => "database-unavailable",
@@ -161,6 +169,10 @@ impl Problem {
                 "the tier '{tier}' has {per_minute} requests a minute, and they are used up; try again in {retry_after_s} s"
             ),
             Self::HeadersTooLarge => "the request has too many header fields, or too large ones; send fewer".into(),
+            Self::Injected(_) => {
+                "a fault on purpose: this server was started with --fault; start it without to be served".into()
+            }
+            Self::HungUp => "a fault on purpose: the connection is closed without this answer".into(),
             Self::Internal => "the server made a mistake; nothing was acknowledged".into(),
             Self::Full => {
                 "the server holds as much unfinished work as it may; try again after the time in Retry-After".into()
@@ -236,7 +248,9 @@ impl Problem {
             }
             _ => {}
         }
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+            && !headers.contains_key(RETRY_AFTER)
+        {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -259,6 +273,8 @@ impl Problem {
 
 /// The content type of every error body.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// As nginx counts connections that it closes without an answer; never sent.
+const NO_RESPONSE: u16 = 444;
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 fn insert(headers: &mut http::HeaderMap, name: &'static str, value: &str) {

@@ -38,6 +38,8 @@ pub struct ProcessorSettings {
     pub schedule: Schedule,
     /// Events that are written, or rows that are claimed, at once; 1 or more.
     pub batch_events_max: usize,
+    /// How often the store is asked without need at each poll: 0, but for a fault on purpose.
+    pub queries_extra: u32,
     /// How long a claim may take before another process may think the claimant dead and claim the rows again.
     pub lease: Duration,
     /// How long [`Processor::shutdown`] tries to persist what is pending.
@@ -50,6 +52,7 @@ impl Default for ProcessorSettings {
             policy: Polling::Wake,
             schedule: Schedule::default(),
             batch_events_max: 500,
+            queries_extra: 0,
             lease: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
         }
@@ -220,6 +223,9 @@ impl<S: Work> Task<S> {
         let lease_expired_us = now_us - i64::try_from(self.settings.lease.as_micros()).unwrap_or(i64::MAX);
         if self.poller.counts_every_cycle() {
             self.store.depth(lease_expired_us).await?;
+        }
+        for _ in 0..self.settings.queries_extra {
+            self.store.wants_processing(lease_expired_us).await?;
         }
         if !self.store.wants_processing(lease_expired_us).await? {
             self.count_poll("store", Found::Empty);
@@ -480,6 +486,17 @@ mod tests {
         let asked: Vec<_> = running.fake.rows().asked.iter().map(|(what, _)| *what).collect();
         let full = ["select", "claim", "complete", "count"];
         assert_eq!(asked, [&full[..], &full[..], &["select", "claim", "complete"]].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_asks_as_often_without_need_as_it_is_told_to() {
+        let idle_for_a_minute = async |queries_extra| {
+            let running = start(ProcessorSettings { queries_extra, ..with(Polling::Wake) }, |_| {});
+            sleep_ms(60_000).await;
+            running.fake.asked("select")
+        };
+        let needed = idle_for_a_minute(0).await;
+        assert_eq!(idle_for_a_minute(2).await, 3 * needed);
     }
 
     #[tokio::test(start_paused = true)]

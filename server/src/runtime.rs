@@ -26,6 +26,7 @@ use crate::app::{App, Sink};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Limits, Mode, Settings, SettingsError, count, ms};
 use crate::dedup::Dedup;
+use crate::fault::{self, Faults};
 use crate::http::{self, Answerer};
 use crate::metrics::{BuildInfo, Metrics};
 use crate::offload::Offload;
@@ -313,9 +314,10 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let metrics = Arc::new(Metrics::new(&build_info(&settings)));
     let counters = CacheCounters::new(&metrics, "dedup");
     let limits = settings.limits.clone();
+    let faults = Faults::start(&settings.faults(), settings.fault_seed, Arc::clone(&metrics))?;
     if settings.mode == Mode::Null {
         let dedup = Dedup::new(&limits, None, counters);
-        let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics));
+        let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
         return Ok(Parts { app, store: None, processor: None });
     }
     let store = Store::connect(&settings.database, store_limits(&limits), Arc::clone(&metrics)).await?;
@@ -332,7 +334,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     };
     let processor = Processor::spawn(store.clone(), pending, Arc::clone(&metrics), processor_settings(&settings));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
-    let app = Arc::new(App::new(settings, sink, Some(offload), dedup, metrics));
+    let app = Arc::new(App::new(settings, sink, Some(offload), dedup, metrics, faults));
     Ok(Parts { app, store: Some(store), processor: Some(processor) })
 }
 
@@ -349,6 +351,7 @@ fn processor_settings(settings: &Settings) -> ProcessorSettings {
         policy: settings.polling,
         schedule,
         batch_events_max: count(limits.batch_events_max),
+        queries_extra: fault::poll_queries(&settings.faults()),
         lease: Duration::from_secs(limits.claim_lease_s),
         drain_timeout: ms(limits.shutdown_timeout_ms) / 2,
     }
@@ -361,6 +364,7 @@ fn build_info(settings: &Settings) -> BuildInfo {
         polling: format!("{:?}", settings.polling).to_lowercase(),
         database: settings.database.kind().into(),
         durability: settings.mode.durability().into(),
+        faults: fault::text(&settings.faults()),
     }
 }
 

@@ -6,6 +6,7 @@ mod sizes;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
 
 pub use self::sizes::Sizes;
 
@@ -18,6 +19,8 @@ pub const EVENT_FRAME_BYTES_MAX: u32 = 128;
 
 const SEQUENCE_DIGITS: usize = 12;
 const PAYLOAD_FRAME_BYTES: usize = r#"{"sequence":"","fill":""}"#.len() + SEQUENCE_DIGITS;
+/// A fill this long is this run's alone: that another run's is the same by chance is out of the question (36^16).
+const FILL_BYTES_TELLING: usize = 16;
 /// What closes the payload, and what closes the event.
 const PAYLOAD_END: &[u8] = br#""}"#;
 const EVENT_END: &[u8] = b"}";
@@ -37,13 +40,20 @@ pub struct Payloads {
     payload: Vec<u8>,
 }
 
+/// The parts of a payload.
+#[derive(Deserialize)]
+struct Content<'a> {
+    sequence: &'a str,
+    fill: &'a str,
+}
+
 impl Payloads {
     /// Events of run `run_id` (letters, digits, hyphens and dots) with payloads of these sizes (a number: all alike), each
     /// [`PAYLOAD_BYTES_MIN`] to [`PAYLOAD_BYTES_MAX`].
     pub fn new(run_id: &str, sizes: impl Into<Sizes>, seed: u64) -> Self {
         let sizes = sizes.into();
         let digits = "0".repeat(SEQUENCE_DIGITS);
-        let fill = fill(sizes.bytes_max() as usize - PAYLOAD_FRAME_BYTES, seed);
+        let fill = fill(sizes.bytes_max() as usize - PAYLOAD_FRAME_BYTES, seed, run_id);
         let head = format!(r#"{{"type":"millrace.load","dedup_id":"{run_id}."#);
         let to_payload = format!(r#"{head}{digits}","payload":"#);
         let to_digits = format!(r#"{to_payload}{{"sequence":""#);
@@ -116,6 +126,18 @@ impl Payloads {
         dedup_id.strip_prefix(self.run_id.as_str())?.strip_prefix('.')?.parse().ok()
     }
 
+    /// The sequence number in a payload, however its JSON is written, if it is one of this run. The payloads of a run are told from
+    /// those of others by their fill; one that is too short for that tells nothing, and is not recognised.
+    pub fn sequence_in(&self, payload: &[u8]) -> Option<u64> {
+        let Content { sequence, fill } = serde_json::from_slice(payload).ok()?;
+        let sequence = sequence.parse().ok()?;
+        let fill_at = self.payload_at + PAYLOAD_FRAME_BYTES - PAYLOAD_END.len();
+        let of_this_run = fill.len() >= FILL_BYTES_TELLING
+            && fill.len() + PAYLOAD_FRAME_BYTES == self.payload_bytes(sequence)
+            && self.template[fill_at..].starts_with(fill.as_bytes());
+        of_this_run.then_some(sequence)
+    }
+
     /// The `dedup_id` of event `sequence`.
     pub fn dedup_id(&self, sequence: u64) -> String {
         format!("{}.{sequence:0width$}", self.run_id, width = SEQUENCE_DIGITS)
@@ -136,10 +158,15 @@ impl Payloads {
     }
 }
 
-/// Letters and digits, random so that nothing on the way compresses them to nothing.
-fn fill(bytes: usize, seed: u64) -> String {
+/// Letters and digits, random so that nothing on the way compresses them to nothing, and others for each run.
+fn fill(bytes: usize, seed: u64, run_id: &str) -> String {
     const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut whole_seed = [0; 32];
+    whole_seed[..8].copy_from_slice(&seed.to_le_bytes());
+    for (index, byte) in run_id.bytes().enumerate() {
+        whole_seed[8 + index % 24] ^= byte;
+    }
+    let mut random = ChaCha8Rng::from_seed(whole_seed);
     (0..bytes).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
 }
 
@@ -215,6 +242,21 @@ mod tests {
         let mut payloads = Payloads::new("r-1", 64, 3);
         assert_ne!(payloads.body(1), payloads.body(2));
         assert_ne!(payloads.payload(1).to_vec(), payloads.payload(2).to_vec());
+    }
+
+    #[test]
+    fn a_payload_is_recognised_by_its_content_however_it_is_written_if_it_is_long_enough_to_tell() {
+        let mut payloads = Payloads::new("r-1", 64, 3);
+        let payload = payloads.payload(42).to_vec();
+        let spaced = String::from_utf8(payload.clone()).expect("text").replace(':', " : ");
+        assert_eq!((payloads.sequence_in(&payload), payloads.sequence_in(spaced.as_bytes())), (Some(42), Some(42)));
+        for mut other in [Payloads::new("r-2", 64, 3), Payloads::new("r-1", 64, 4), Payloads::new("r-1", 65, 3)] {
+            assert_eq!(payloads.sequence_in(other.payload(42)), None);
+        }
+        assert_eq!(payloads.sequence_in(b"null"), None);
+        let mut short = Payloads::new("r-1", PAYLOAD_BYTES_MIN, 3);
+        let payload = short.payload(42).to_vec();
+        assert_eq!(short.sequence_in(&payload), None, "any other run's is the same");
     }
 
     #[test]

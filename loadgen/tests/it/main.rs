@@ -6,3 +6,4 @@ mod health;
 mod load_models;
 mod reference;
 mod support;
+mod truth;

@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{Done, assert_ends_with, run};
+use loadgen::reference::{Configuration, Reference, ReferenceError};
 use reports::model::{Role, Run, TargetResult};
+use sqlx::Connection;
 
 /// The databases to run on. PostgreSQL is a private instance that `scripts/test` starts.
 fn databases() -> [String; 2] {
@@ -146,6 +148,24 @@ fn the_result_can_be_printed_and_validates_against_the_committed_schema() {
     let validator = jsonschema::validator_for(&schema).expect("a schema");
     let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_leaves_no_database_behind() {
+    let [_, postgres] = databases();
+    let name = format!("millrace_test_{}", std::process::id());
+    let configuration = Configuration {
+        mode: "cache-first",
+        polling: "wake",
+        postgres_url: Some(&postgres),
+        database_name: name.clone(),
+        flags: &["--no-such-flag".to_owned()],
+    };
+    let error = Reference::start(&configuration).await.expect_err("there is no such flag");
+    assert!(matches!(error, ReferenceError::NotListening { .. }), "{error}");
+    let mut connection = sqlx::PgConnection::connect(&postgres).await.expect("PostgreSQL");
+    let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_database WHERE datname = $1");
+    assert_eq!(query.bind(&name).fetch_one(&mut connection).await.expect("a count"), 0);
 }
 
 fn start_long(out: &std::path::Path) -> std::process::Child {

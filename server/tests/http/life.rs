@@ -28,7 +28,7 @@ fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
 }
 
 async fn organization(url: &str) -> Sender {
-    let client = reqwest::Client::new();
+    let client = crate::client();
     let body = json!({"organization_name": "a", "tier": "enterprise"});
     let made = client.post(format!("{url}/api/keys/generate")).json(&body).send().await.unwrap();
     let key = read(made).await.1["api_key"].as_str().unwrap().to_owned();

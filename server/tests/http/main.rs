@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_input;
+mod faults;
 mod life;
 mod openapi;
 mod outage;
@@ -22,6 +23,14 @@ use serde_json::{Value, json};
 use server::config::{Mode, Settings};
 use server::{Running, Stopped};
 use support::{Fresh, fresh_postgres, fresh_sqlite};
+
+/// A client to ask servers with. The load generator builds the library with TLS, for which a provider of cryptography must be named; no
+/// test here uses it.
+fn client() -> reqwest::Client {
+    // An error means that another test has done so.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
 
 /// Makes one test for each mode and database out of `async fn name(at: At)`.
 macro_rules! everywhere {
@@ -73,7 +82,7 @@ impl At {
 
     pub fn start(&self) -> Server {
         let running = server::start(self.settings.clone()).expect("the server starts");
-        Server { running, client: reqwest::Client::new() }
+        Server { running, client: client() }
     }
 
     /// A running server and an organisation on it.
