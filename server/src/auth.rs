@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::cache_counters::CacheCounters;
 use crate::config::{Limits, Secret};
+use crate::hashed::BuildHashed;
 use crate::limits::{Limiter, Tier};
 use crate::offload::Offload;
 use crate::problem::Problem;
@@ -151,7 +152,7 @@ struct Known {
 /// The keys in memory, and the way to the store for those that are not.
 #[derive(Debug)]
 pub struct Keys {
-    known: Cache<KeyHash, Arc<Known>>,
+    known: Cache<KeyHash, Arc<Known>, BuildHashed>,
     unknown: Cache<KeyHash, ()>,
     organizations: Cache<Uuid, Arc<Organization>>,
     lookups: [Mutex<()>; LOOKUPS_MAX],
@@ -177,7 +178,7 @@ impl Keys {
                     evictions.inc();
                 }
             })
-            .build();
+            .build_with_hasher(BuildHashed::default());
         let unknown = Cache::builder().max_capacity(UNKNOWN_ENTRIES_MAX).time_to_live(UNKNOWN_TTL).build();
         let organizations = Cache::builder()
             .max_capacity(limits.key_cache_entries_max)

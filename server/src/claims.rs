@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::hashed::BuildHashed;
+
 /// Sixteen bytes of SHA-256, so already spread evenly: the first byte picks the shard.
 pub type Key = [u8; 16];
 
 /// Enough that two HTTP threads seldom meet at one lock.
 const SHARDS: usize = 32;
 
-type Shard = HashMap<Key, watch::Receiver<()>>;
+type Shard = HashMap<Key, watch::Receiver<()>, BuildHashed>;
 
 /// See the module.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::cache_counters::CacheCounters;
 use crate::claims::{self, Claim, Claims, Key};
 use crate::config::{Limits, count, s_to_us};
+use crate::hashed::BuildHashed;
 use crate::pending::Pending;
 
 /// When the event with this id was made: a UUIDv7 begins with its milliseconds.
@@ -29,7 +30,7 @@ fn created_at_us(id: Uuid) -> i64 {
 /// See the module.
 #[derive(Debug)]
 pub struct Dedup {
-    done: Cache<Key, Uuid>,
+    done: Cache<Key, Uuid, BuildHashed>,
     claims: Arc<Claims>,
     shared: Arc<Shared>,
     window_us: i64,
@@ -88,7 +89,7 @@ impl Dedup {
             .time_to_live(std::time::Duration::from_secs(limits.dedup_window_s))
             .initial_capacity(count(limits.dedup_entries_max).min(1024))
             .eviction_listener(move |key: Arc<Key>, id, cause| listener.removed(*key, id, cause))
-            .build();
+            .build_with_hasher(BuildHashed::default());
         Self {
             done,
             claims: Claims::new(),

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dedup;
 pub mod event;
 pub mod fault;
+pub mod hashed;
 pub mod http;
 pub mod idempotency;
 pub mod ingest;

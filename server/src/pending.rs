@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::event::Event;
+use crate::hashed::BuildHashed;
 use crate::metrics::Metrics;
 
 /// What an event counts for beside its payload and its strings, in bytes: the event itself, its reference counts, its places
@@ -37,7 +38,7 @@ struct State {
     /// Not taken yet, oldest first. Each one is in `held`, too.
     queue: VecDeque<Arc<Event>>,
     /// Queued or being written.
-    held: HashMap<Uuid, Arc<Event>>,
+    held: HashMap<Uuid, Arc<Event>, BuildHashed>,
     /// Sum of [`bytes_of`] over `held`.
     bytes: usize,
     /// Somebody sleeps in [`Pending::arrived`] and nobody has woken them yet.
@@ -57,7 +58,7 @@ impl Pending {
         let room = events_max.min(PREALLOCATED_EVENTS_MAX);
         let state = State {
             queue: VecDeque::with_capacity(room),
-            held: HashMap::with_capacity(room),
+            held: HashMap::with_capacity_and_hasher(room, BuildHashed::default()),
             bytes: 0,
             sleeping: false,
             woken: false,
