@@ -50,6 +50,13 @@ pub struct Reach {
     pub tls_insecure: bool,
 }
 
+impl Default for Reach {
+    /// HTTP/1.1, and over TLS with the system's authorities.
+    fn default() -> Self {
+        Self { http2: false, streams: 1, tls_ca: None, tls_insecure: false }
+    }
+}
+
 impl Reach {
     /// The plan's.
     pub fn of(plan: &Plan) -> Self {

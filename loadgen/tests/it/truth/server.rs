@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use loadgen::target::Target;
+use loadgen::target::{Reach, Target};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
@@ -98,7 +98,7 @@ impl FaultyServer {
 
     /// Waits until it has acknowledged so many events since it was started.
     pub fn wait_for_acknowledged(&self, events: u64) {
-        let target = Target::new(&self.url).expect("a target");
+        let target = Target::new(&self.url, &Reach::default()).expect("a target");
         let acknowledged = || {
             let scrape = block_on(target.metrics());
             scrape.and_then(|scrape| scrape.get("ingest_events_acknowledged_total")).unwrap_or(0.0)

@@ -2,7 +2,7 @@
 //! rule of the faults, and for a single server the waiting times by Lindley's recursion (D. V. Lindley, The theory of queues with a
 //! single server, 1952). It is the truth of these very events, not of their distribution, so no chance is left between it and a report.
 
-use loadgen::schedule::{Due, Schedule};
+use loadgen::schedule::{Due, Schedule, ScheduleSpec};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reports::model::{Arrivals, Load, Times};
@@ -36,8 +36,15 @@ pub struct Case {
 impl Case {
     /// When each event is due, after the begin of the load.
     fn due_s(&self) -> Vec<f64> {
-        let length_ns = ((self.warmup_s + self.steady_s) * 1e9) as u64;
-        let schedule = Schedule::new(self.arrivals, self.rate_per_s, length_ns, 1);
+        let spec = ScheduleSpec {
+            arrivals: self.arrivals,
+            rate_per_s: self.rate_per_s,
+            shape: None,
+            replay: None,
+            warmup_ns: (self.warmup_s * 1e9) as u64,
+            steady_ns: (self.steady_s * 1e9) as u64,
+        };
+        let schedule = Schedule::new(&spec, 1);
         schedule.map(|due| if let Due::At(ns) = due { ns as f64 / 1e9 } else { panic!("a closed loop") }).collect()
     }
 
