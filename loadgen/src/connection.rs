@@ -153,8 +153,8 @@ impl<F> Connection<F> {
         Ok(Self { carrier: Carrier::Connecting(stream), http2: destination.http2, clock })
     }
 
-    /// Sends a request, which the connection must have room for. Given back with the reason when it is over instead; then the connection
-    /// is, too.
+    /// Sends a request, which the connection must have room for. Given back with the reason when it could not be sent; an HTTP/1.1
+    /// connection is then over.
     pub fn send(
         &mut self,
         request: &Request<'_>,
@@ -223,7 +223,8 @@ impl<F> Connection<F> {
                 return Ok(Standing::Opened);
             }
             if matches!(stream, Stream::Tls(_)) && stream.protocol() != Some(b"h2") {
-                return Err(io::Error::new(io::ErrorKind::Unsupported, "the target does not speak HTTP/2 (by ALPN)"));
+                let message = "the target does not speak HTTP/2 (it did not choose h2 by ALPN); leave --http 2 out";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }
             self.carrier = Carrier::Http2Opening(http2::Opening::new(stream, self.clock));
         }
@@ -264,7 +265,32 @@ impl<F> Connection<F> {
 
     /// Whether it cannot be used any more.
     pub fn is_over(&self) -> bool {
-        matches!(self.carrier, Carrier::Over)
+        match &self.carrier {
+            Carrier::Http2(http2) => http2.is_over(),
+            carrier => matches!(carrier, Carrier::Over),
+        }
+    }
+
+    /// Whether it may take requests: one that the target is closing does not, though answers may still come.
+    pub fn is_open(&self) -> bool {
+        match &self.carrier {
+            Carrier::Http1(_) => true,
+            Carrier::Http2(http2) => http2.is_open(),
+            _ => false,
+        }
+    }
+
+    /// Whether [`Connection::ready`] has something to tell although the socket may say no more.
+    pub fn has_news(&self) -> bool {
+        matches!(&self.carrier, Carrier::Http2(http2) if http2.has_news())
+    }
+
+    /// Requests at a time that the target allows on it.
+    pub fn streams_max(&self) -> usize {
+        match &self.carrier {
+            Carrier::Http2(http2) => http2.streams_max(),
+            _ => 1,
+        }
     }
 }
 
@@ -322,8 +348,8 @@ impl<F> Http1<F> {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // A reset is an end, too.
-                Err(_) => 0,
+                // No end: a body that goes on until the end is not whole.
+                Err(_) => return Err(ExchangeError::Closed),
             };
             let read_ns = clock.now_ns();
             let Some(Flight { sent_ns, .. }) = &self.flight else {

@@ -11,6 +11,8 @@ use crate::exchange::{ANSWER_BYTES_MAX, ExchangeError, Request};
 /// Head of an answer, bytes and fields; more is not HTTP as anyone serves it.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEAD_FIELDS_MAX: usize = 100;
+/// A whole answer on the wire, bytes: room for interim answers, and for a body of the largest size in chunks of one byte each.
+const WIRE_BYTES_MAX: usize = 8 * ANSWER_BYTES_MAX;
 
 /// Appends the request, head and body, to `out`.
 pub fn write(request: &Request<'_>, out: &mut Vec<u8>) {
@@ -71,15 +73,23 @@ pub struct Reader {
     chunks: Vec<u8>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
-    #[default]
-    Head,
+    /// Begins at this byte: behind the interim answers.
+    Head {
+        at: usize,
+    },
     Body {
         status: u16,
         keep_alive: bool,
         framing: Framing,
     },
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head { at: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -100,26 +110,23 @@ enum Part {
 impl Reader {
     /// The answer at the begin of `bytes`, when it is whole; `None`: more is needed. `closed`: nothing more will come.
     pub fn read(&mut self, bytes: &[u8], closed: bool) -> Result<Option<Read>, ExchangeError> {
+        if bytes.len() > WIRE_BYTES_MAX {
+            return Err(ExchangeError::BodyTooLong);
+        }
         loop {
             match &mut self.state {
-                State::Head => match head(bytes)? {
+                State::Head { at } => match head(&bytes[*at..])? {
+                    // Interim answers (100, 103) precede the answer proper; more of them than a head may be long are no such.
                     Some((length, head)) if (100..200).contains(&head.status) => {
-                        // Interim answers (100, 103) precede the answer proper: rare enough to read the rest with a reader of its own.
-                        let mut rest = Self::default();
-                        let Some(mut read) = rest.read(&bytes[length..], closed)? else { return Ok(None) };
-                        if let Body::Here(body) = &mut read.body {
-                            *body = body.start + length..body.end + length;
+                        *at += length;
+                        if *at > HEAD_BYTES_MAX {
+                            return Err(ExchangeError::NotHttp);
                         }
-                        self.chunks = rest.chunks;
-                        return Ok(Some(read));
                     }
                     Some((length, head)) => {
                         self.chunks.clear();
-                        self.state = State::Body {
-                            status: head.status,
-                            keep_alive: head.keep_alive,
-                            framing: head.framing(length),
-                        };
+                        let framing = head.framing(*at + length);
+                        self.state = State::Body { status: head.status, keep_alive: head.keep_alive, framing };
                     }
                     None if closed => return Err(ExchangeError::Closed),
                     None => return Ok(None),
@@ -129,7 +136,7 @@ impl Reader {
                     let Some((body, end)) = framing.read(bytes, closed, &mut self.chunks)? else {
                         return if closed { Err(ExchangeError::Closed) } else { Ok(None) };
                     };
-                    self.state = State::Head;
+                    self.state = State::default();
                     return Ok(Some(Read { status, body, reusable: keep_alive && !closed && end == bytes.len() }));
                 }
             }
@@ -179,7 +186,8 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Head)>, ExchangeError> {
     for field in parsed.headers.iter() {
         if field.name.eq_ignore_ascii_case("content-length") {
             let text = str::from_utf8(field.value).map_err(|_| ExchangeError::NotHttp)?;
-            let length: usize = text.trim().parse().map_err(|_| ExchangeError::NotHttp)?;
+            let digits = Some(text.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length: usize = digits.and_then(|text| text.parse().ok()).ok_or(ExchangeError::NotHttp)?;
             if head.length.is_some_and(|other| other != length) {
                 return Err(ExchangeError::NotHttp);
             }
@@ -240,6 +248,8 @@ fn read_chunks(bytes: &[u8], at: &mut usize, part: &mut Part, chunks: &mut Vec<u
                     *at += used;
                     *part = if size == 0 { Part::Trailer } else { Part::Data { left: size } };
                 }
+                // An extension of the chunk that does not end.
+                httparse::Status::Partial if rest.len() > HEAD_BYTES_MAX => return Err(ExchangeError::NotHttp),
                 httparse::Status::Partial => return Ok(false),
             },
             Part::Data { left: 0 } => match rest {
@@ -358,6 +368,10 @@ mod tests {
     fn what_is_no_answer_is_an_error_with_its_reason() {
         let long = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ANSWER_BYTES_MAX + 1);
         let endless_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let endless_interim = "HTTP/1.1 100 C\r\n\r\n".repeat(200_000);
+        let endless_extension = format!("{chunked}1;x={}", "x".repeat(2 * HEAD_BYTES_MAX));
+        let endless_trailers = format!("{chunked}0\r\n{}", "X: y\r\n".repeat(WIRE_BYTES_MAX / 6));
         for (text, error) in [
             ("SSH-2.0-OpenSSH_9.2\r\n\r\n", ExchangeError::NotHttp),
             ("HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n", ExchangeError::NotHttp),
@@ -371,6 +385,11 @@ mod tests {
             ("", ExchangeError::Closed),
             (long.as_str(), ExchangeError::BodyTooLong),
             (endless_head.as_str(), ExchangeError::NotHttp),
+            (endless_interim.as_str(), ExchangeError::NotHttp),
+            (endless_extension.as_str(), ExchangeError::NotHttp),
+            (endless_trailers.as_str(), ExchangeError::BodyTooLong),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx", ExchangeError::NotHttp),
+            ("HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", ExchangeError::NotHttp),
         ] {
             assert_eq!(read_in_pieces(text.as_bytes(), text.len().max(1), true), Err(error), "{text:.60}");
         }
@@ -404,6 +423,44 @@ mod tests {
             let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
             answer.extend(&bytes);
             let _ = read_in_pieces(&answer, piece, true);
+        }
+
+        /// Whatever the answer is like and wherever it is cut: as if it had come at once.
+        #[test]
+        fn where_an_answer_is_cut_makes_no_difference(
+            interim in 0usize..3,
+            status in prop::sample::select(vec![200u16, 202, 204, 400, 503]),
+            framing in 0usize..3,
+            keep_alive: bool,
+            body in prop::collection::vec(any::<u8>(), 0..300),
+            chunk in 1usize..50,
+            mut cuts in prop::collection::vec(0usize..800, 0..8),
+        ) {
+            let mut answer = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(interim);
+            answer.extend(format!("HTTP/1.1 {status} S\r\n").as_bytes());
+            answer.extend(if keep_alive { &b""[..] } else { b"Connection: Close\r\n" });
+            match framing {
+                _ if status == 204 => answer.extend(b"\r\n"),
+                0 => answer.extend([format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat()),
+                1 => {
+                    answer.extend(b"Transfer-Encoding: chunked\r\n\r\n");
+                    for chunk in body.chunks(chunk) {
+                        answer.extend([format!("{:X};e=1\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+                    }
+                    answer.extend(b"0\r\nTrailer: t\r\n\r\n");
+                }
+                _ => answer.extend([b"\r\n", &body[..]].concat()),
+            }
+            let until_closed = framing == 2 && status != 204;
+            let expected = if status == 204 { Vec::new() } else { body };
+            cuts.retain(|cut| *cut < answer.len());
+            cuts.sort_unstable();
+            let mut reader = Reader::default();
+            for cut in cuts {
+                prop_assert_eq!(reader.read(&answer[..cut], false), Ok(None), "whole after {} of {}", cut, answer.len());
+            }
+            let read = reader.read(&answer, until_closed).expect("valid").expect("whole");
+            prop_assert_eq!(shown(&reader, &answer, read), (status, expected, keep_alive && !until_closed));
         }
 
         #[test]

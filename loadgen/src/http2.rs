@@ -4,7 +4,7 @@
 //! was asked of it, in place of a runtime that would: the loop of [`crate::send`] knows both.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,12 +33,14 @@ pub struct Origin {
     pub authority: String,
 }
 
-type Handshake = Pin<Box<dyn Future<Output = Result<(SendRequest<Bytes>, Session), h2::Error>>>>;
+type Handshake = Pin<Box<dyn Future<Output = io::Result<(SendRequest<Bytes>, Session)>>>>;
 type Session = client::Connection<StreamIo, Bytes>;
 
-/// A connection on which the preface is being sent.
+/// A connection that waits for the target's settings: a server of HTTP/1.1 takes the preface, too, and how many requests at a time the
+/// target allows must be known before the first.
 pub struct Opening {
     handshake: Handshake,
+    clock: Clock,
     read_ns: Rc<Cell<u64>>,
 }
 
@@ -47,27 +49,48 @@ impl Opening {
     pub fn new(stream: Stream, clock: Clock) -> Self {
         let read_ns = Rc::new(Cell::new(0));
         let io = StreamIo { stream, clock, read_ns: Rc::clone(&read_ns) };
-        let handshake = async {
-            client::Builder::new()
-                .enable_push(false)
-                .initial_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .handshake(io)
-                .await
-        };
-        Self { handshake: Box::pin(handshake), read_ns }
+        Self { handshake: Box::pin(shake_hands(io)), clock, read_ns }
     }
 
-    /// The connection, once its preface is out; `None`: wait until the socket is ready.
+    /// The connection, once the target's settings have come; `None`: wait until the socket is ready.
     pub fn go_on<F>(&mut self) -> io::Result<Option<Http2<F>>> {
         match self.handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Ok(None),
-            Poll::Ready(Err(error)) => Err(io::Error::other(error)),
+            Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok((sender, session))) => {
-                Ok(Some(Http2 { sender, session, flights: Vec::new(), read_ns: Rc::clone(&self.read_ns) }))
+                let (clock, read_ns) = (self.clock, Rc::clone(&self.read_ns));
+                let (flights, looked_at_ns) = (Vec::new(), read_ns.get());
+                Ok(Some(Http2 { sender, session, flights, clock, read_ns, looked_at_ns, closing: false, over: false }))
             }
         }
     }
+}
+
+async fn shake_hands(io: StreamIo) -> io::Result<(SendRequest<Bytes>, Session)> {
+    let (sender, mut session) = client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        // Becomes something else with the target's settings, or stays when the target wants no requests.
+        .initial_max_send_streams(0)
+        // Counts, among others, answers that come after their request was given up: a slow target would be disconnected for them.
+        .max_local_error_reset_streams(None)
+        .handshake(io)
+        .await
+        .map_err(no_http2)?;
+    poll_fn(|context| match Pin::new(&mut session).poll(context) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(no_http2(error))),
+        Poll::Ready(Ok(())) => Poll::Ready(Err(no_http2("it closed the connection"))),
+        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    Ok((sender, session))
+}
+
+fn no_http2(why: impl std::fmt::Display) -> io::Error {
+    let message = format!("the target does not speak HTTP/2 ({why}); leave --http 2 out");
+    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
 /// A connection that takes requests. `F` is what the caller wants back with the answer.
@@ -75,7 +98,14 @@ pub struct Http2<F> {
     sender: SendRequest<Bytes>,
     session: Session,
     flights: Vec<Flight<F>>,
+    clock: Clock,
+    /// When the last bytes came.
     read_ns: Rc<Cell<u64>>,
+    /// The same, as of when the flights were last looked at.
+    looked_at_ns: u64,
+    /// The target takes no more requests (GOAWAY), and answers those that it has.
+    closing: bool,
+    over: bool,
 }
 
 struct Flight<F> {
@@ -89,9 +119,13 @@ enum Incoming {
 }
 
 impl<F> Http2<F> {
-    /// Opens a stream for the request, and writes as much of it as the socket takes.
+    /// Opens a stream for the request, and writes as much of it as the socket takes. Given back when the target allows no more requests:
+    /// it has lowered its limit, or the connection is closing.
     pub fn send(&mut self, request: &Request<'_>, origin: &Origin, flight: F) -> Result<(), (F, ExchangeError)> {
         let Ok(head) = head(request, origin) else { return Err((flight, ExchangeError::NotHttp)) };
+        if !matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(()))) {
+            return Err((flight, ExchangeError::Reset));
+        }
         let sent =
             self.sender.send_request(head, request.body.is_none()).and_then(|(answer, mut stream)| {
                 match request.body {
@@ -102,36 +136,72 @@ impl<F> Http2<F> {
         match sent {
             Ok(answer) => {
                 self.flights.push(Flight { flight, answer: Incoming::Head(answer) });
-                // What it answers is looked at when the socket is ready; an error comes with that, too.
-                let _ = self.poll_session();
+                self.poll_session();
                 Ok(())
             }
             Err(_) => Err((flight, ExchangeError::Closed)),
         }
     }
 
-    /// Reads and writes what there is; tells of each request that came to its end and when its last byte was read. False: the connection
-    /// is over, and so was every request on it.
+    /// Reads and writes what there is; tells of each request that came to its end, and when its last byte was read or it was seen to have
+    /// failed. False: the connection is over, and so was every request on it.
     pub fn ready(&mut self, done: &mut impl FnMut(F, u64, Result<Answer<'_>, ExchangeError>)) -> bool {
-        let lives = self.poll_session().is_pending();
-        let read_ns = self.read_ns.get();
+        self.poll_session();
+        loop {
+            self.looked_at_ns = self.read_ns.get();
+            self.end_flights(done);
+            if self.over {
+                return false;
+            }
+            // Window updates for what was read. It may read more, of which no socket will tell again.
+            self.poll_session();
+            if !self.has_news() {
+                break;
+            }
+        }
+        let refuses = matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
+        self.closing |= refuses;
+        !(self.closing && self.flights.is_empty())
+    }
+
+    /// Ends the flights whose answer is whole, or will never be.
+    fn end_flights(&mut self, done: &mut impl FnMut(F, u64, Result<Answer<'_>, ExchangeError>)) {
         let mut context = Context::from_waker(Waker::noop());
         let mut index = 0;
         while index < self.flights.len() {
             let Flight { answer, .. } = &mut self.flights[index];
             let ended = match answer.poll(&mut context) {
-                Poll::Pending if lives => {
+                Poll::Pending if !self.over => {
                     index += 1;
                     continue;
                 }
                 Poll::Pending => Err(ExchangeError::Closed),
                 Poll::Ready(ended) => ended,
             };
+            let done_ns = if ended.is_ok() { self.looked_at_ns } else { self.clock.now_ns() };
             let Flight { flight, answer } = self.flights.swap_remove(index);
-            done(flight, read_ns, ended.map(|status| Answer { status, body: answer.body() }));
+            done(flight, done_ns, ended.map(|status| Answer { status, body: answer.body() }));
         }
-        // Window updates for what was read.
-        lives && self.poll_session().is_pending()
+    }
+
+    /// Whether [`Http2::ready`] has something to tell although the socket may say no more.
+    pub fn has_news(&self) -> bool {
+        self.over || self.read_ns.get() != self.looked_at_ns
+    }
+
+    /// Whether it takes requests.
+    pub fn is_open(&self) -> bool {
+        !self.over && !self.closing
+    }
+
+    /// Whether it is of no more use: closing, and the last request on it has ended.
+    pub fn is_over(&self) -> bool {
+        !self.is_open() && self.flights.is_empty()
+    }
+
+    /// Requests at a time that the target allows on this connection.
+    pub fn streams_max(&self) -> usize {
+        self.sender.current_max_send_streams()
     }
 
     /// Takes back a request that `wanted` recognises; its stream is reset.
@@ -139,7 +209,7 @@ impl<F> Http2<F> {
         let index = self.flights.iter().position(|flight| wanted(&flight.flight))?;
         let Flight { flight, answer } = self.flights.swap_remove(index);
         drop(answer);
-        let _ = self.poll_session();
+        self.poll_session();
         Some(flight)
     }
 
@@ -148,8 +218,9 @@ impl<F> Http2<F> {
         self.flights.iter().map(|flight| &flight.flight)
     }
 
-    fn poll_session(&mut self) -> Poll<Result<(), h2::Error>> {
-        Pin::new(&mut self.session).poll(&mut Context::from_waker(Waker::noop()))
+    fn poll_session(&mut self) {
+        // Not again once it has ended: an error of the socket is told but once.
+        self.over = self.over || Pin::new(&mut self.session).poll(&mut Context::from_waker(Waker::noop())).is_ready();
     }
 }
 
@@ -157,13 +228,13 @@ impl Incoming {
     /// The status, once the answer is whole.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<u16, ExchangeError>> {
         if let Self::Head(answer) = self {
-            let head = std::task::ready!(Pin::new(answer).poll(context)).map_err(|_| ExchangeError::Closed)?;
+            let head = std::task::ready!(Pin::new(answer).poll(context)).map_err(|error| failure(&error))?;
             let status = head.status().as_u16();
             *self = Self::Body { status, stream: head.into_body(), body: Vec::new() };
         }
         let Self::Body { status, stream, body } = self else { unreachable!("the head has been read") };
         while let Some(data) = std::task::ready!(stream.poll_data(context)) {
-            let data = data.map_err(|_| ExchangeError::Closed)?;
+            let data = data.map_err(|error| failure(&error))?;
             if body.len() + data.len() > ANSWER_BYTES_MAX {
                 return Poll::Ready(Err(ExchangeError::BodyTooLong));
             }
@@ -179,6 +250,15 @@ impl Incoming {
             Self::Head(_) => &[],
             Self::Body { body, .. } => body,
         }
+    }
+}
+
+fn failure(error: &h2::Error) -> ExchangeError {
+    match error {
+        error if error.is_reset() => ExchangeError::Reset,
+        error if error.is_go_away() && error.is_library() => ExchangeError::NotHttp,
+        error if error.is_go_away() => ExchangeError::Refused,
+        _ => ExchangeError::Closed,
     }
 }
 

@@ -3,11 +3,12 @@
 //! First free, first used: the load spreads over all connections, and the one taken has been free the longest, which is what
 //! [`crate::send`] needs to tell a late generator from a busy target. With HTTP/2 each stream of a connection is free by itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
 use reports::histogram::TimeHistogram;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clock::Clock;
 use crate::connection::{Connection, Destination, Done, Scratch, Standing};
@@ -19,6 +20,8 @@ const CONNECT_PATIENCE_NS: u64 = 2_000_000_000;
 /// First and longest pause between two attempts to open a connection again.
 const REOPEN_PAUSE_NS_MIN: u64 = 10_000_000;
 const REOPEN_PAUSE_NS_MAX: u64 = 1_000_000_000;
+/// Files that may be open beside the connections.
+const FILES_BESIDE_CONNECTIONS: u64 = 128;
 
 /// See the module. `F` is what the caller wants back with each answer. Belongs to the sending thread.
 pub struct Pool<F> {
@@ -27,10 +30,11 @@ pub struct Pool<F> {
     poller: Poller,
     places: Vec<Place<F>>,
     free: VecDeque<Free>,
-    /// Places whose connection is not open: what to do about it, and when at the latest.
-    unopened: Vec<Unopened>,
-    /// Places whose connection could not be written to, to be looked after like those whose socket is ready.
-    broken: Vec<u32>,
+    /// Places whose connection is not open, by when they are to be opened (again) at the latest, ns.
+    unopened: BTreeSet<(u64, u32)>,
+    /// Places that are to be looked after like those whose socket is ready: a request could not be written there, or its sending has read
+    /// what no socket will tell of again.
+    unseen: Vec<u32>,
     /// Requests on their way, oldest first; some of those behind the oldest have ended.
     deadlines: VecDeque<Deadline>,
     serial: u64,
@@ -46,6 +50,10 @@ struct Place<F> {
     /// Of the connection: tells what is meant for it from what was meant for the one before.
     generation: u32,
     begun_ns: u64,
+    /// Entry of this place in [`Pool::unopened`].
+    turn_ns: Option<u64>,
+    /// A request has been sent over this connection.
+    used: bool,
     pause_ns: u64,
 }
 
@@ -55,11 +63,6 @@ struct Free {
     place: u32,
     generation: u32,
     since_ns: u64,
-}
-
-struct Unopened {
-    place: u32,
-    at_ns: u64,
 }
 
 struct Deadline {
@@ -72,14 +75,15 @@ struct Deadline {
 impl<F> Pool<F> {
     /// Opens `size` connections, one after the other (a burst of connects could overflow the target's backlog).
     pub fn open(destination: Destination, size: usize, clock: Clock) -> io::Result<Self> {
+        allow_files(size as u64 + FILES_BESIDE_CONNECTIONS);
         let mut pool = Self {
             destination,
             clock,
             poller: Poller::new()?,
             places: Vec::with_capacity(size),
             free: VecDeque::new(),
-            unopened: Vec::new(),
-            broken: Vec::new(),
+            unopened: BTreeSet::new(),
+            unseen: Vec::new(),
             deadlines: VecDeque::new(),
             serial: 0,
             flights: 0,
@@ -89,10 +93,10 @@ impl<F> Pool<F> {
             connect_time: TimeHistogram::new(),
         };
         for place in 0..size as u32 {
-            pool.places.push(Place { connection: None, generation: 0, begun_ns: 0, pause_ns: REOPEN_PAUSE_NS_MIN });
+            pool.places.push(Place::new());
             pool.begin_to_open(place)?;
             let deadline_ns = clock.now_ns() + CONNECT_PATIENCE_NS;
-            while pool.unopened.iter().any(|unopened| unopened.place == place) {
+            while pool.places[place as usize].turn_ns.is_some() {
                 let left_ns = deadline_ns.saturating_sub(clock.now_ns());
                 if left_ns == 0 {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -110,7 +114,8 @@ impl<F> Pool<F> {
     /// Since when a connection has been free: the one that [`Pool::send`] would use.
     pub fn free_since_ns(&mut self) -> Option<u64> {
         while let Some(free) = self.free.front() {
-            if self.places[free.place as usize].generation == free.generation {
+            let at = &self.places[free.place as usize];
+            if at.generation == free.generation && at.connection.as_ref().is_some_and(Connection::is_open) {
                 return Some(free.since_ns);
             }
             self.free.pop_front();
@@ -127,9 +132,15 @@ impl<F> Pool<F> {
         let Some(connection) = &mut at.connection else { return Err((flight, ExchangeError::Closed)) };
         self.serial += 1;
         let serial = self.serial;
+        at.used = true;
+        at.pause_ns = REOPEN_PAUSE_NS_MIN;
         if let Err(failed) = connection.send(request, &self.destination.origin, serial, flight) {
-            self.broken.push(place);
+            // A stream that could not be opened is not free again: the target allows fewer than before.
+            self.unseen.push(place);
             return Err(failed);
+        }
+        if connection.has_news() {
+            self.unseen.push(place);
         }
         self.flights += 1;
         self.forget_ended();
@@ -163,18 +174,18 @@ impl<F> Pool<F> {
 
     /// Whether [`Pool::next`] has something to look after.
     pub fn has_news(&self) -> bool {
-        !self.events.is_empty() || !self.broken.is_empty()
+        !self.events.is_empty() || !self.unseen.is_empty()
     }
 
     /// Looks after the next socket that is ready, and tells of each request that came to its end there. False: there is none.
     pub fn next(&mut self, done: &mut impl FnMut(Done<'_, F>)) -> bool {
-        let broken = self.broken.pop().map(|place| Ready {
+        let unseen = self.unseen.pop().map(|place| Ready {
             token: token(place, self.places[place as usize].generation),
             readable: true,
             writable: true,
             ending: true,
         });
-        let Some(ready) = broken.or_else(|| self.events.pop()) else { return false };
+        let Some(ready) = unseen.or_else(|| self.events.pop()) else { return false };
         let (place, generation) = split(ready.token);
         if self.places[place as usize].generation == generation && self.drive(place, ready, done).is_err() {
             self.reopen(place);
@@ -197,9 +208,11 @@ impl<F> Pool<F> {
             Standing::Opened => {
                 let now_ns = self.clock.now_ns();
                 self.connect_time.record(now_ns - at.begun_ns);
-                at.pause_ns = REOPEN_PAUSE_NS_MIN;
-                self.unopened.retain(|unopened| unopened.place != place);
-                self.set_free(place, self.destination.streams, now_ns);
+                let streams = connection.streams_max().min(self.destination.streams);
+                self.take_turn(place);
+                self.set_free(place, streams, now_ns);
+                // The end may have come with the news of the begin, and a socket tells of each but once.
+                self.unseen.push(place);
             }
             Standing::Open => self.set_free(place, ended, done_ns),
             Standing::Over => self.reopen(place),
@@ -214,7 +227,7 @@ impl<F> Pool<F> {
 
     /// The next time at which [`Pool::turn`] has something to do.
     pub fn next_turn_ns(&self) -> Option<u64> {
-        let unopened = self.unopened.iter().map(|unopened| unopened.at_ns).min();
+        let unopened = self.unopened.first().map(|&(at_ns, _)| at_ns);
         self.deadlines.front().map(|deadline| deadline.at_ns).into_iter().chain(unopened).min()
     }
 
@@ -227,8 +240,8 @@ impl<F> Pool<F> {
             self.deadlines.pop_front();
             self.give_up(place, generation, serial, now_ns, done);
         }
-        while let Some(index) = self.unopened.iter().position(|unopened| unopened.at_ns <= now_ns) {
-            let Unopened { place, .. } = self.unopened.swap_remove(index);
+        while let Some(&(_, place)) = self.unopened.first().filter(|(at_ns, _)| *at_ns <= now_ns) {
+            self.take_turn(place);
             self.places[place as usize].connection = None;
             if self.begin_to_open(place).is_err() {
                 self.pause(place);
@@ -246,18 +259,15 @@ impl<F> Pool<F> {
         if over { self.reopen(place) } else { self.set_free(place, 1, now_ns) }
     }
 
-    /// Drops a connection, and opens another in its place: at once, or after a pause when the last attempt failed, too.
+    /// Drops a connection, and opens another in its place: at once, or after a pause when the last attempt failed, or the connection was
+    /// closed before anything was asked, which a target that closes all of them would make an endless circle.
     fn reopen(&mut self, place: u32) {
+        let attempt_failed = self.take_turn(place);
         let at = &mut self.places[place as usize];
         at.connection = None;
         at.generation = at.generation.wrapping_add(1);
-        if self.unopened.iter().any(|unopened| unopened.place == place) {
-            self.unopened.retain(|unopened| unopened.place != place);
-            self.pause(place);
-            return;
-        }
-        self.reconnects += 1;
-        if self.begin_to_open(place).is_err() {
+        self.reconnects += u64::from(!attempt_failed);
+        if attempt_failed || !at.used || self.begin_to_open(place).is_err() {
             self.pause(place);
         }
     }
@@ -265,17 +275,32 @@ impl<F> Pool<F> {
     fn begin_to_open(&mut self, place: u32) -> io::Result<()> {
         let at = &mut self.places[place as usize];
         at.begun_ns = self.clock.now_ns();
+        at.used = false;
+        let turn_ns = at.begun_ns + CONNECT_PATIENCE_NS;
         let token = token(place, at.generation);
         let poller = &self.poller;
         at.connection = Some(Connection::open(&self.destination, self.clock, |socket| poller.add(socket, token))?);
-        self.unopened.push(Unopened { place, at_ns: at.begun_ns + CONNECT_PATIENCE_NS });
+        self.set_turn(place, turn_ns);
         Ok(())
     }
 
     fn pause(&mut self, place: u32) {
         let at = &mut self.places[place as usize];
-        self.unopened.push(Unopened { place, at_ns: self.clock.now_ns() + at.pause_ns });
+        let turn_ns = self.clock.now_ns() + at.pause_ns;
         at.pause_ns = (2 * at.pause_ns).min(REOPEN_PAUSE_NS_MAX);
+        self.set_turn(place, turn_ns);
+    }
+
+    fn set_turn(&mut self, place: u32, at_ns: u64) {
+        self.take_turn(place);
+        self.places[place as usize].turn_ns = Some(at_ns);
+        self.unopened.insert((at_ns, place));
+    }
+
+    /// Whether there was one: whether the place's connection was not open.
+    fn take_turn(&mut self, place: u32) -> bool {
+        let turn_ns = self.places[place as usize].turn_ns.take();
+        turn_ns.is_some_and(|at_ns| self.unopened.remove(&(at_ns, place)))
     }
 
     /// Connections opened again so far.
@@ -286,6 +311,21 @@ impl<F> Pool<F> {
     /// Times to open a connection so far.
     pub fn connect_time(&self) -> &TimeHistogram {
         &self.connect_time
+    }
+}
+
+impl<F> Place<F> {
+    fn new() -> Self {
+        Self { connection: None, generation: 0, begun_ns: 0, turn_ns: None, used: false, pause_ns: REOPEN_PAUSE_NS_MIN }
+    }
+}
+
+/// A process may open 1,024 files by default on many systems. Where it may not be allowed more, opening the connection says so.
+fn allow_files(files: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < files) {
+        let allowed = maximum.map_or(files, |maximum| maximum.min(files));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
     }
 }
 

@@ -356,8 +356,10 @@ impl Recorder {
 impl OfOperation {
     fn record(&mut self, sample: &Sample) {
         count(&mut self.outcomes, &sample.outcome);
-        self.response_time.record(sample.done_ns.saturating_sub(sample.intended_ns));
-        if let Some(sent_ns) = sample.sent_ns {
+        if counts_in_response_time(&sample.outcome) {
+            self.response_time.record(sample.done_ns.saturating_sub(sample.intended_ns));
+        }
+        if let Some(sent_ns) = sample.sent_ns.filter(|_| counts_in_response_time(&sample.outcome)) {
             self.service_time.record(sample.done_ns.saturating_sub(sent_ns));
         }
         self.events_acknowledged += match &sample.outcome {
@@ -419,6 +421,12 @@ impl OpenInterval {
             send_delay_p99_ns: self.send_delay.quantile(0.99),
         }
     }
+}
+
+/// A quick refusal must not make a target look fast.
+fn counts_in_response_time(outcome: &SampleOutcome) -> bool {
+    use SampleOutcome::{Accepted, Batch, NotSent, TimedOut};
+    matches!(outcome, Accepted { .. } | Batch { .. } | TimedOut | NotSent)
 }
 
 fn count(outcomes: &mut Outcomes, outcome: &SampleOutcome) {

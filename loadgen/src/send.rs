@@ -190,7 +190,7 @@ impl Sending {
         let left_ns = |at_ns: u64| at_ns.saturating_sub(now_ns);
         let sleep = due_ns.map_or(LOOK_UP, |due_ns| self.pacer.sleep(left_ns(due_ns)).min(LOOK_UP));
         let turn = self.pool.next_turn_ns().map_or(LOOK_UP, |turn_ns| Duration::from_nanos(left_ns(turn_ns)));
-        let limit = sleep.min(turn);
+        let limit = if self.pool.has_news() { Duration::ZERO } else { sleep.min(turn) };
         self.pool.wait(Some(limit))?;
         let woke_ns = self.clock.now_ns();
         if !self.pool.has_news() {
@@ -259,13 +259,7 @@ impl Log {
         let Answer { status, body } = match answer {
             Ok(answer) => answer,
             Err(ExchangeError::TimedOut) => return SampleOutcome::TimedOut,
-            Err(ExchangeError::Closed) => {
-                return SampleOutcome::Failed { error: "connection closed before the whole answer" };
-            }
-            Err(ExchangeError::NotHttp) => return SampleOutcome::Failed { error: "answer is not HTTP" },
-            Err(ExchangeError::BodyTooLong) => {
-                return SampleOutcome::Failed { error: "answer's body is longer than 1 MiB" };
-            }
+            Err(error) => return SampleOutcome::Failed { error: error.reason() },
         };
         match status {
             200..300 => match flight.operation {
@@ -301,7 +295,8 @@ impl Log {
         let accepted = results.iter().zip(flight.sequence..).filter(|(item, _)| (200..300).contains(&item.status));
         let acknowledged: Box<[_]> =
             accepted.map(|(item, sequence)| (sequence, item.id.and_then(|id| id.parse().ok()))).collect();
-        for &(sequence, id) in &acknowledged {
+        // Only the first one belongs to the organisation that its number says: a repeat or an ack of another would name the wrong one.
+        if let Some(&(sequence, id)) = acknowledged.first().filter(|(sequence, _)| *sequence == flight.sequence) {
             self.recent.acknowledged(sequence, id, done_ns);
         }
         SampleOutcome::Batch { status, refused: flight.events - acknowledged.len() as u32, acknowledged }

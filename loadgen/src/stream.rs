@@ -8,6 +8,8 @@ use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
+use crate::tls;
+
 /// How to get a stream to the target.
 #[derive(Clone, Debug)]
 pub struct Door {
@@ -66,10 +68,14 @@ impl Stream {
         if let Some(error) = self.socket().take_error()? {
             return Err(error);
         }
-        match self.socket().peer_addr() {
+        let peer = match self.socket().peer_addr() {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(false),
             peer => peer?,
         };
+        // Who knocks often enough at a dead port of this machine is given it as his own, meets himself there, and keeps its owner out.
+        if self.socket().local_addr()? == peer {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         match self {
             Self::Plain(_) => Ok(true),
             Self::Tls(tls) => tls.shake_hands(),
@@ -134,7 +140,11 @@ impl Tls {
 
     fn receive(&mut self) -> io::Result<usize> {
         let received = self.session.read_tls(&mut self.socket)?;
-        self.session.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if let Err(error) = self.session.process_new_packets() {
+            // The target is told why, if it still listens.
+            let _ = self.flush();
+            return Err(io::Error::new(io::ErrorKind::InvalidData, tls::with_remedy(error.to_string())));
+        }
         Ok(received)
     }
 

@@ -40,7 +40,7 @@ pub struct Target {
 /// How a target is to be talked to.
 #[derive(Clone, Debug)]
 pub struct Reach {
-    /// HTTP/2 in place of HTTP/1.1, for the load.
+    /// HTTP/2 in place of HTTP/1.1: without TLS for the load and control calls, over TLS for the load, and for control calls if it can.
     pub http2: bool,
     /// Requests at a time on one connection of the load; 1 for HTTP/1.1.
     pub streams: usize,
@@ -151,10 +151,13 @@ impl Target {
         let tls = |alpn: &[&[u8]]| {
             tls::client_config(reach.trust(), alpn).map_err(|error| TargetError::Tls(error.to_string()))
         };
-        let client = Client::builder().timeout(CALL_TIMEOUT).no_proxy().tls_backend_preconfigured(tls(&[b"http/1.1"])?);
+        // Control calls take whichever the target has, where it can be asked; without TLS nobody asks.
+        let either: &[&[u8]] = if reach.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        let client = Client::builder().timeout(CALL_TIMEOUT).no_proxy().tls_backend_preconfigured(tls(either)?);
+        let client = if reach.http2 && base.scheme() == "http" { client.http2_prior_knowledge() } else { client };
         let client = client.build().map_err(|_| bad())?;
         let load_tls = match base.scheme() {
-            "https" => Some(Arc::new(tls(if reach.http2 { &[b"h2"] } else { &[b"http/1.1"] })?)),
+            "https" => Some(Arc::new(tls(&either[..1])?)),
             _ => None,
         };
         Ok(Self { client, base, load_tls, http2: reach.http2, streams: reach.streams })
@@ -294,5 +297,5 @@ fn innermost(error: &dyn std::error::Error) -> String {
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    tls::with_remedy(error.to_string())
 }

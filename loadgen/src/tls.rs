@@ -38,6 +38,14 @@ pub fn client_config(trust: Trust<'_>, alpn: &[&[u8]]) -> io::Result<ClientConfi
     Ok(config)
 }
 
+/// What went wrong, and, if it is about whom to trust, what to do.
+pub fn with_remedy(problem: String) -> String {
+    match problem.contains("invalid peer certificate") {
+        true => format!("{problem}; trust its authority with --tls-ca FILE, or anybody with --tls-insecure"),
+        false => problem,
+    }
+}
+
 fn roots(file: Option<&Path>) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     // A system without authorities is no error here: the handshake will say whose certificate nobody knows.

@@ -548,9 +548,9 @@ pub struct OperationLoad {
     pub outcomes: Outcomes,
     /// Events that these requests got acknowledged.
     pub events_acknowledged: u64,
-    /// done − intended, of all outcomes.
+    /// done − intended, of what was accepted, timed out or never sent, and of batches that were refused in part.
     pub response_time: Times,
-    /// done − sent, of all that were sent.
+    /// done − sent, of those of them that were sent.
     pub service_time: Times,
 }
 

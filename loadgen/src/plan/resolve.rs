@@ -104,6 +104,10 @@ impl Asked {
             let problem = "HTTP/1.1 carries one request at a time on a connection";
             return Err(wrong("--streams", streams, problem, "add --http 2, or use more --connections"));
         }
+        if http == Http::Http2 && self.target.is_empty() {
+            let problem = "is not spoken by the reference server";
+            return Err(wrong("--http", 2, problem, "leave it out, or give --target URL"));
+        }
         Ok((http.into(), streams))
     }
 

@@ -3,7 +3,9 @@
 mod bad_targets;
 #[cfg(target_os = "linux")]
 mod health;
+mod http2;
 mod load_models;
 mod reference;
 mod support;
 mod truth;
+mod wire;

@@ -129,8 +129,9 @@ pub fn begin(arguments: &[&str]) -> Running {
         }
     }
     let patience = ["--request-timeout", "500ms", "--drain-timeout", "500ms", "--quiet"];
-    let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .arg("run")
+    // A limit of open files that is too low for many connections, as most systems have one, however this one is set up.
+    let child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 512 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_loadgen"), "run"])
         .args(short)
         .args(patience)
         .args(["--out", out.path().to_str().expect("a path")])
