@@ -13,8 +13,11 @@ use reports::model::Run;
 use reports::{html, schema, table, verdict};
 use tokio::task::LocalSet;
 
-use crate::plan::{Asked, BUILT_IN};
-use crate::run::{self, Context};
+use crate::calibrate;
+use crate::measure::Context;
+use crate::plan::spelling::Span;
+use crate::plan::{Asked, BUILT_IN, PlanError, Resolved};
+use crate::run;
 use crate::serve;
 
 /// Exit code of a defect of this program or of the machine under it.
@@ -48,6 +51,9 @@ enum Command {
     /// Measure: load, ledger, idle; writes run.json and report.html
     #[command(after_help = RUN_EXAMPLES, args_override_self = true)]
     Run(Box<RunArgs>),
+    /// What this machine can do at best: a server that does nothing, a timer, and the highest rate the generator can honestly offer
+    #[command(args_override_self = true)]
+    Calibrate(CalibrateArgs),
     /// Run the reference server (the same flags as ingest-server)
     Serve(Box<serve::Settings>),
     /// Make report.html from a run.json
@@ -67,6 +73,31 @@ struct RunArgs {
     #[command(flatten)]
     asked: Asked,
 
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct CalibrateArgs {
+    /// Events per second at which the floor is taken, 0.1 to 200000
+    #[arg(long, value_name = "PER_S", default_value_t = 1_000.0)]
+    rate: f64,
+
+    /// For how long it is taken
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    duration: Span,
+
+    /// Highest rate to try, 1000 to 200000
+    #[arg(long, value_name = "PER_S", default_value_t = calibrate::SEARCH.rate_per_s_max,
+        value_parser = calibrate::rate_per_s_max)]
+    rate_max: f64,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
     /// Folder for run.json and report.html [default: millrace-results/RUN_ID]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -98,6 +129,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(settings) => return serve::serve(*settings),
         Command::Run(arguments) => measure(*arguments),
+        Command::Calibrate(arguments) => calibrate(arguments),
         Command::Report(arguments) => report(&arguments).map(|()| 0),
     };
     match done {
@@ -110,48 +142,96 @@ pub fn main() -> ExitCode {
 }
 
 fn measure(arguments: RunArgs) -> Result<u8, Failure> {
-    let usage = |error: crate::plan::PlanError| Failure(EXIT_USAGE, error.to_string());
     let base = match (&arguments.plan_file, &arguments.plan) {
         (Some(path), _) => Asked::from_file(path),
         (None, name) => Asked::built_in(name.as_deref().unwrap_or("default")),
     };
-    let resolved =
-        arguments.asked.over(base.map_err(usage)?).resolve(&serve::modes(), &serve::pollings()).map_err(usage)?;
-    let run_id = new_run_id();
-    let out = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
-    // Before the run: a path that cannot be written must not cost two minutes.
-    std::fs::create_dir_all(&out).map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", out.display())))?;
+    let resolved = resolve(arguments.asked.over(base.map_err(usage)?))?;
+    let plan = &resolved.plan;
+    let output = Output::prepare(arguments.output)?;
+    let seconds = run::expected_duration(plan).as_secs();
+    output.announce(&format!(
+        "plan '{}': {} variants × {}, about {seconds} s",
+        plan.name,
+        plan.variants.len(),
+        plan.repeat
+    ));
+    output.finish(run::run(&resolved, &output.context))
+}
 
-    let context = Context {
-        run_id,
-        command: without_secrets(std::env::args()),
-        stop: Arc::new(AtomicBool::new(false)),
-        quiet: arguments.quiet,
-    };
-    if !arguments.quiet {
-        let seconds = run::expected_duration(&resolved.plan).as_secs();
-        eprintln!(
-            "plan '{}': {} variants × {}, about {seconds} s",
-            resolved.plan.name,
-            resolved.plan.variants.len(),
-            resolved.plan.repeat
-        );
+const CALIBRATE_PLAN: &str = "
+name = 'calibrate'
+mode = ['null']
+warmup = '2s'
+idle = '0s'
+no_ledger = true
+";
+
+fn calibrate(arguments: CalibrateArgs) -> Result<u8, Failure> {
+    let base = Asked::from_toml(CALIBRATE_PLAN, Path::new("calibrate")).map_err(usage)?;
+    let (rate, duration) = (Some(arguments.rate), Some(arguments.duration));
+    let resolved = resolve(Asked { rate, duration, ..Asked::default() }.over(base))?;
+    let output = Output::prepare(arguments.output)?;
+    let seconds = calibrate::expected_duration_full(&resolved.plan).as_secs();
+    output.announce(&format!("the floor of this machine, and how fast it can go: about {seconds} s"));
+    output.finish(calibrate::full(&resolved, &output.context, arguments.rate_max))
+}
+
+fn usage(error: PlanError) -> Failure {
+    Failure(EXIT_USAGE, error.to_string())
+}
+
+fn resolve(asked: Asked) -> Result<Resolved, Failure> {
+    asked.resolve(&serve::modes(), &serve::pollings()).map_err(usage)
+}
+
+/// Where a measurement goes.
+struct Output {
+    folder: PathBuf,
+    json: bool,
+    context: Context,
+}
+
+impl Output {
+    fn prepare(arguments: OutputArgs) -> Result<Self, Failure> {
+        let run_id = new_run_id();
+        let folder = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
+        // Before the run: a path that cannot be written must not cost two minutes.
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", folder.display())))?;
+        let context = Context {
+            run_id,
+            command: without_secrets(std::env::args()),
+            stop: Arc::new(AtomicBool::new(false)),
+            quiet: arguments.quiet,
+        };
+        Ok(Self { folder, json: arguments.json, context })
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
-    let mut run = LocalSet::new().block_on(&runtime, async {
-        tokio::spawn(stop_on_signal(Arc::clone(&context.stop)));
-        run::run(&resolved, &context).await
-    });
-    verdict::assess(&mut run);
-    write(&run, &out)?;
-    if arguments.json {
-        println!("{}", schema::write(&run));
-    } else {
-        println!("{}", table::render(&run));
+
+    fn announce(&self, sentence: &str) {
+        if !self.context.quiet {
+            eprintln!("{sentence}");
+        }
     }
-    eprintln!("{} and {}", out.join("run.json").display(), out.join("report.html").display());
-    Ok(run.verdict.exit_code)
+
+    /// Measures, judges, writes and prints; the exit code.
+    fn finish(&self, measuring: impl Future<Output = Run>) -> Result<u8, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
+        let mut run = LocalSet::new().block_on(&runtime, async {
+            tokio::spawn(stop_on_signal(Arc::clone(&self.context.stop)));
+            measuring.await
+        });
+        verdict::assess(&mut run);
+        write(&run, &self.folder)?;
+        if self.json {
+            println!("{}", schema::write(&run));
+        } else {
+            println!("{}", table::render(&run));
+        }
+        eprintln!("{} and {}", self.folder.join("run.json").display(), self.folder.join("report.html").display());
+        Ok(run.verdict.exit_code)
+    }
 }
 
 fn write(run: &Run, out: &Path) -> Result<(), Failure> {

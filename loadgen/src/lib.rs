@@ -2,6 +2,7 @@
 //!
 //! Read [`send`] first: it is what the rest is there for.
 
+pub mod calibrate;
 pub mod cli;
 pub mod clock;
 pub mod connection;
@@ -11,6 +12,7 @@ pub mod http1;
 pub mod http2;
 pub mod idle;
 pub mod ledger;
+pub mod measure;
 pub mod observe;
 pub mod pace;
 pub mod payload;
@@ -24,6 +26,7 @@ pub mod replay;
 pub mod requests;
 pub mod run;
 pub mod schedule;
+pub mod search;
 pub mod send;
 pub mod serve;
 pub mod steady;

@@ -173,7 +173,8 @@ mod tests {
         let (end, tried) = run(BOUNDS, |rate| rate <= 1_000.0);
         let End::Found { held_per_s, failed_per_s: Some(failed) } = end else { panic!("{end:?}") };
         assert!(held_per_s <= 1_000.0 && failed > 1_000.0 && failed <= held_per_s * 1.05, "{end:?}");
-        let explored: Vec<f64> = tried.iter().filter(|(_, stage)| *stage == Stage::Explore).map(|(rate, _)| *rate).collect();
+        let explored: Vec<f64> =
+            tried.iter().filter(|(_, stage)| *stage == Stage::Explore).map(|(rate, _)| *rate).collect();
         assert_eq!(explored, [100.0, 200.0, 400.0, 800.0, 1_600.0, 1_600.0]);
         let confirmed = tried.iter().filter(|(_, stage)| *stage == Stage::Confirm).count();
         assert_eq!(confirmed, 3);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use crate::calibration;
 use crate::histogram::TimeHistogram;
 use crate::model::*;
 use crate::verdict;
@@ -409,6 +410,7 @@ fn plan(
         repeat,
         objectives: objectives.iter().map(|o| (*o).to_owned()).collect(),
         ledger: true,
+        calibration: true,
     }
 }
 
@@ -453,10 +455,35 @@ fn run(
         verdict: Verdict { outcome: Outcome::Invalid, reasons: Vec::new(), exit_code: 5 },
         objectives: Vec::new(),
         caveats: Vec::new(),
+        calibration: None,
         results,
     };
+    if !calibration::has_null_variant(&run) {
+        run.calibration = Some(floor());
+    }
     verdict::assess(&mut run);
     run
+}
+
+/// The null server for three seconds.
+fn floor() -> Calibration {
+    let behaviour = Behaviour { seconds: 3, ..NULL };
+    let load = load(behaviour, 7);
+    Calibration {
+        rate_per_s: behaviour.rate_per_s as f64,
+        achieved_per_s: load.achieved_per_s,
+        seconds: load.seconds,
+        response_time: load.response_time,
+        service_time: load.service_time,
+        send_delay: load.send_delay,
+        timer_lateness: times(&[(3_100, 120), (38_000, 70), (71_000, 10)]),
+        hiccups: health(behaviour, 7).hiccups,
+        generator_cpu_ns_per_request: Some(61_000.0),
+        rate_per_s_max: None,
+        rate_per_s_failed: None,
+        limit: None,
+        closed_per_s_max: None,
+    }
 }
 
 /// Three modes, twice each, all well.

@@ -39,6 +39,10 @@ pub struct Run {
     pub objectives: Vec<ObjectiveResult>,
     /// Reasons to doubt the run, from a closed list.
     pub caveats: Vec<Caveat>,
+    /// What this machine and the generator can do at best, measured before the first repetition; `null` when that was left out, failed,
+    /// or is a variant of the plan itself (mode `null`).
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
     /// One entry per repetition of each variant, in the order in which they ran.
     pub results: Vec<TargetResult>,
 }
@@ -126,6 +130,9 @@ pub struct Plan {
     pub objectives: Vec<String>,
     /// Whether acknowledged events are reconciled with what is persisted.
     pub ledger: bool,
+    /// Whether the floor of the machine was to be measured first.
+    #[serde(default)]
+    pub calibration: bool,
 }
 
 /// One thing to measure: a target in one configuration.
@@ -409,6 +416,45 @@ pub enum CaveatKind {
     SingleRepetition,
     /// Something else used the processors, or kept the generator from running.
     BusyMachine,
+    /// Nobody measured what this machine can do at best, so no number has its floor beside it.
+    NotCalibrated,
+}
+
+/// The floor: a server that does nothing at all (mode `null`, on the generator's own machine), driven as the plan says. What it takes is
+/// the machine's, the network stack's and the generator's, and in every number of every other server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Calibration {
+    /// Rate it was driven at, per second: the plan's mean rate; 0 in a closed loop.
+    pub rate_per_s: f64,
+    /// Rate it accepted, per second.
+    pub achieved_per_s: f64,
+    /// For how long, s.
+    pub seconds: f64,
+    /// done − intended.
+    pub response_time: Times,
+    /// done − sent.
+    pub service_time: Times,
+    /// sent − intended.
+    pub send_delay: Times,
+    /// How late sleeps of 1 ms ended, through the same system call with which the generator waits.
+    pub timer_lateness: Times,
+    /// How late idle threads woke meanwhile; `null` when nobody watched.
+    pub hiccups: Option<Hiccups>,
+    /// CPU time of the generator's whole process per request, spinning included, ns.
+    pub generator_cpu_ns_per_request: Option<f64>,
+    /// Highest rate that the generator can honestly offer, per second (what that means: [`crate::calibration`]); `null`: not looked for,
+    /// or not even the lowest one that was tried.
+    #[serde(default)]
+    pub rate_per_s_max: Option<f64>,
+    /// Lowest rate that it could not offer honestly, per second; `null`: none was tried.
+    #[serde(default)]
+    pub rate_per_s_failed: Option<f64>,
+    /// Why not, in words.
+    #[serde(default)]
+    pub limit: Option<String>,
+    /// What all connections together reach when each sends as soon as its answer is in, per second; `null`: not tried.
+    #[serde(default)]
+    pub closed_per_s_max: Option<f64>,
 }
 
 /// One repetition of one variant.
@@ -981,6 +1027,7 @@ impl CaveatKind {
             Self::ClosedLoop => "closed loop",
             Self::SingleRepetition => "single repetition",
             Self::BusyMachine => "busy machine",
+            Self::NotCalibrated => "not calibrated",
         }
     }
 }

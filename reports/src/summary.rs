@@ -3,9 +3,10 @@
 //! Repetitions become their median, with the spread beside it. Quantiles are never averaged: the median of repetitions is one
 //! of them (or the middle of two), and curves are drawn from merged histograms.
 
+use crate::calibration;
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Run, TargetResult, Times, Variant};
+use crate::model::{Calibration, Run, TargetResult, Times, Variant};
 use crate::stats;
 
 /// One variant with its repetitions.
@@ -141,38 +142,164 @@ pub fn send_delay(r: &TargetResult) -> Option<&Times> {
     Some(&r.load.send_delay)
 }
 
+/// A distribution of the steady phase that the floor has, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Quantity {
+    /// As it is named.
+    pub name: &'static str,
+    /// Of a repetition.
+    pub read: ReadTimes,
+    /// Of the floor; `None`: it has none.
+    pub floor: Option<fn(&Calibration) -> &Times>,
+}
+
+/// done − intended.
+pub const RESPONSE_TIME: Quantity =
+    Quantity { name: "response time", read: response_time, floor: Some(|floor| &floor.response_time) };
+/// done − sent.
+pub const SERVICE_TIME: Quantity =
+    Quantity { name: "service time", read: service_time, floor: Some(|floor| &floor.service_time) };
+/// sent − intended.
+pub const SEND_DELAY: Quantity =
+    Quantity { name: "send delay", read: send_delay, floor: Some(|floor| &floor.send_delay) };
+/// Acknowledged → persisted.
+pub const TIME_TO_DURABLE: Quantity = Quantity { name: "time to durable", read: time_to_durable, floor: None };
+
+/// What the column of the floor is called.
+pub const FLOOR: &str = "floor (null)";
+
+/// Headings of tables that have the floor beside the variants: [`key_rows`], [`quantile_rows`].
+pub fn headings(run: &Run) -> Vec<String> {
+    let names = groups(run).into_iter().map(|group| group.name.to_owned());
+    names.chain(calibration::floor(run).map(|_| FLOOR.to_owned())).collect()
+}
+
+/// Makes rows of the variants, and of the floor where it is known.
+struct Rows<'a> {
+    groups: Vec<Group<'a>>,
+    floor: Option<&'a Calibration>,
+}
+
+impl Rows<'_> {
+    fn of(run: &Run) -> Rows<'_> {
+        Rows { groups: groups(run), floor: calibration::floor(run) }
+    }
+
+    fn row(&self, label: &str, cell: impl Fn(&Group<'_>) -> Cell, floor: impl Fn(&Calibration) -> Cell) -> Row {
+        let cells = self.groups.iter().map(cell).chain(self.floor.map(floor)).collect();
+        Row { label: label.to_owned(), cells }
+    }
+
+    /// Of which a server that does nothing has nothing.
+    fn without_floor(&self, label: &str, cell: impl Fn(&Group<'_>) -> Cell) -> Row {
+        self.row(label, cell, |_| Cell::unknown())
+    }
+
+    fn quantile(&self, quantity: Quantity, q: f64) -> Row {
+        let floor = |floor: &Calibration| {
+            let times = quantity.floor.map(|read| read(floor));
+            times.map_or_else(Cell::unknown, |times| Cell::plain(format::quantile(times, q, times.quantile_ns(q))))
+        };
+        self.row(&format!("{} {}", quantity.name, format::quantile_name(q)), |g| g.quantile(quantity.read, q), floor)
+    }
+
+    fn largest(&self, quantity: Quantity) -> Row {
+        let floor = |floor: &Calibration| {
+            quantity.floor.map_or_else(Cell::unknown, |read| Cell::plain(format::largest(read(floor))))
+        };
+        self.row(&format!("{} max", quantity.name), |g| g.largest(quantity.read), floor)
+    }
+}
+
+/// Quantiles that are listed where there is room.
+const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
+
+/// The quantiles of one quantity, and its largest value.
+pub fn quantile_rows(run: &Run, quantity: Quantity) -> Vec<Row> {
+    let rows = Rows::of(run);
+    QUANTILES.iter().map(|q| rows.quantile(quantity, *q)).chain([rows.largest(quantity)]).collect()
+}
+
+/// What the calibration found, in one column; empty without one.
+pub fn calibration_rows(run: &Run) -> Vec<Row> {
+    let Some(found) = &run.calibration else { return Vec::new() };
+    let row = |label: String, text: String| Row { label, cells: vec![Cell::plain(text)] };
+    let quantile = |name: &str, times: &Times, q: f64| {
+        let text = format::quantile(times, q, times.quantile_ns(q));
+        row(format!("{name} {}", format::quantile_name(q)), text)
+    };
+    let known = |value: Option<f64>, text: fn(f64) -> String| value.map_or_else(|| format::UNKNOWN.to_owned(), text);
+    let driven = match found.rate_per_s {
+        0.0 => format!("{}, closed loop", format::rate(found.achieved_per_s)),
+        rate => format!("{} for {}", format::rate(rate), format::seconds(found.seconds)),
+    };
+    let mut rows = vec![row("null server driven at".to_owned(), driven)];
+    for (name, times) in [
+        ("response time", &found.response_time),
+        ("service time", &found.service_time),
+        ("send delay", &found.send_delay),
+        ("sleep of 1 ms ends late by", &found.timer_lateness),
+    ] {
+        rows.extend([0.5, 0.99].map(|q| quantile(name, times, q)));
+        rows.push(row(format!("{name} max"), format::largest(times)));
+    }
+    let standstill = found.hiccups.as_ref().and_then(|hiccups| Some(hiccups.standstill.as_ref()?.max_ns as f64));
+    rows.push(row("machine stood still max".to_owned(), known(standstill, format::time)));
+    rows.push(row("generator CPU per request".to_owned(), known(found.generator_cpu_ns_per_request, format::time)));
+    if found.rate_per_s_max.is_some() || found.rate_per_s_failed.is_some() {
+        rows.push(row("highest rate offered honestly".to_owned(), known(found.rate_per_s_max, format::rate)));
+        rows.push(row("… lowest that was not".to_owned(), known(found.rate_per_s_failed, format::rate)));
+    }
+    if found.closed_per_s_max.is_some() {
+        rows.push(row("highest rate in a closed loop".to_owned(), known(found.closed_per_s_max, format::rate)));
+    }
+    rows
+}
+
 /// Time to durable of a repetition, where it was measured.
 pub fn time_to_durable(r: &TargetResult) -> Option<&Times> {
     r.ledger.as_ref()?.time_to_durable.as_ref().map(|t| &t.times)
 }
 
-/// The numbers that are asked for first.
+/// The numbers that are asked for first; a column a variant, and the floor's where [`headings`] has it.
 pub fn key_rows(run: &Run) -> Vec<Row> {
-    let groups = groups(run);
-    let row = |label: &str, read: &dyn Fn(&Group<'_>) -> Cell| Row {
-        label: label.to_owned(),
-        cells: groups.iter().map(read).collect(),
-    };
-    let quantile = |name: &str, read: ReadTimes, q: f64| {
-        row(&format!("{name} {}", format::quantile_name(q)), &move |g| g.quantile(read, q))
+    let rows = Rows::of(run);
+    let floor_rate = |read: fn(&Calibration) -> f64| {
+        move |floor: &Calibration| {
+            Some(read(floor))
+                .filter(|rate| *rate > 0.0)
+                .map_or_else(Cell::unknown, |rate| Cell::plain(format::rate(rate)))
+        }
     };
     vec![
-        row("offered rate", &|g| g.cell(|r| Some(r.load.offered_per_s).filter(|o| *o > 0.0), format::rate)),
-        row("achieved rate", &|g| g.cell(|r| Some(r.load.achieved_per_s), format::rate)),
-        quantile("response time", response_time, 0.5),
-        quantile("response time", response_time, 0.99),
-        quantile("response time", response_time, 0.999),
-        row("response time max", &|g| g.largest(response_time)),
-        quantile("service time", service_time, 0.99),
-        quantile("send delay", send_delay, 0.99),
-        row("not accepted", &|g| g.faults(|r| Some(r.load.not_accepted()))),
-        row("acknowledged, lost", &|g| g.faults(|r| Some(r.ledger.as_ref()?.lost))),
-        row("acknowledged, duplicated", &|g| g.faults(|r| Some(r.ledger.as_ref()?.duplicated))),
-        quantile("time to durable", time_to_durable, 0.99),
-        row("SQL statements, idle", &|g| {
+        rows.row(
+            "offered rate",
+            |g| g.cell(|r| Some(r.load.offered_per_s).filter(|o| *o > 0.0), format::rate),
+            floor_rate(|floor| floor.rate_per_s),
+        ),
+        rows.row(
+            "achieved rate",
+            |g| g.cell(|r| Some(r.load.achieved_per_s), format::rate),
+            floor_rate(|floor| floor.achieved_per_s),
+        ),
+        rows.quantile(RESPONSE_TIME, 0.5),
+        rows.quantile(RESPONSE_TIME, 0.99),
+        rows.quantile(RESPONSE_TIME, 0.999),
+        rows.largest(RESPONSE_TIME),
+        rows.quantile(SERVICE_TIME, 0.99),
+        rows.quantile(SEND_DELAY, 0.99),
+        rows.without_floor("not accepted", |g| g.faults(|r| Some(r.load.not_accepted()))),
+        rows.without_floor("acknowledged, lost", |g| g.faults(|r| Some(r.ledger.as_ref()?.lost))),
+        rows.without_floor("acknowledged, duplicated", |g| g.faults(|r| Some(r.ledger.as_ref()?.duplicated))),
+        rows.quantile(TIME_TO_DURABLE, 0.99),
+        rows.without_floor("SQL statements, idle", |g| {
             g.cell(|r| r.idle.as_ref()?.sql_statements_per_hour, |n| format::in_unit(n, "per_hour"))
         }),
-        row("server CPU per event", &|g| g.cell(|r| r.cpu_ns_per_event(r.resources.server_cpu_s), format::time)),
-        row("server memory, peak", &|g| g.cell(|r| r.resources.server_rss_peak_bytes.map(|n| n as f64), format::bytes)),
+        rows.without_floor("server CPU per event", |g| {
+            g.cell(|r| r.cpu_ns_per_event(r.resources.server_cpu_s), format::time)
+        }),
+        rows.without_floor("server memory, peak", |g| {
+            g.cell(|r| r.resources.server_rss_peak_bytes.map(|n| n as f64), format::bytes)
+        }),
     ]
 }

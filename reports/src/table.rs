@@ -19,8 +19,8 @@ pub fn render(run: &Run) -> String {
 
 /// The whole run for a terminal of `width` characters; where a table does not fit, its rows become lines.
 pub fn render_width(run: &Run, width: usize) -> String {
-    let names: Vec<String> = summary::groups(run).iter().map(|g| g.name.to_owned()).collect();
-    let mut parts = vec![rows(&names, &summary::key_rows(run), width)];
+    let mut parts = vec![rows(&summary::headings(run), &summary::key_rows(run), width)];
+    parts.extend(calibration(run, width));
     let peculiarities = plan::peculiarities(&run.plan);
     if !peculiarities.is_empty() {
         parts.push(format!("the plan\n  {}", peculiarities.join("\n  ")));
@@ -59,6 +59,12 @@ fn rows(headings: &[String], rows: &[Row], width: usize) -> String {
     }
     let text = table.trim_fmt();
     if text.lines().any(|line| line.chars().count() > width) { lines(headings, rows) } else { text }
+}
+
+/// Of a run that was made to calibrate; of every other one the floor is a column.
+fn calibration(run: &Run, width: usize) -> Option<String> {
+    run.calibration.as_ref().filter(|found| found.closed_per_s_max.is_some() || found.rate_per_s_failed.is_some())?;
+    Some(rows(&["floor of this machine".to_owned()], &summary::calibration_rows(run), width))
 }
 
 fn two_lines(cell: &Cell) -> String {
@@ -201,22 +207,22 @@ PASS (exit code 0)
     #[test]
     fn a_lying_server_is_called_out() {
         insta::assert_snapshot!(render(&fixtures::lying_server()), @r#"
-                           elixir:4000
- offered rate                    982/s
- achieved rate                   969/s
- response time p50              219 µs
- response time p99               ≥ 2 s
- response time p99.9             ≥ 2 s
- response time max               ≥ 2 s
- service time p99                ≥ 2 s
- send delay p99                3.27 µs
- not accepted                    ! 143
- acknowledged, lost            ! 1 166
- acknowledged, duplicated            0
- time to durable p99            12.6 s
- SQL statements, idle                –
- server CPU per event          25.2 µs
- server memory, peak          20.3 MiB
+                           elixir:4000  floor (null)
+ offered rate                    982/s       1 000/s
+ achieved rate                   969/s         977/s
+ response time p50              219 µs        184 µs
+ response time p99               ≥ 2 s        447 µs
+ response time p99.9             ≥ 2 s             –
+ response time max               ≥ 2 s       1.64 ms
+ service time p99                ≥ 2 s        447 µs
+ send delay p99                3.27 µs       3.22 µs
+ not accepted                    ! 143             –
+ acknowledged, lost            ! 1 166             –
+ acknowledged, duplicated            0             –
+ time to durable p99            12.6 s             –
+ SQL statements, idle                –             –
+ server CPU per event          25.2 µs             –
+ server memory, peak          20.3 MiB             –
 
 generator at worst: late at p99 3.27 µs, waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 81.7 µs
 
@@ -245,22 +251,22 @@ MISSED (exit code 3)
     #[test]
     fn before_and_after_stand_side_by_side() {
         insta::assert_snapshot!(render_width(&fixtures::before_after(), 140), @r#"
-                           db-first/fixed  cache-first/adaptive  cache-first/wake
- offered rate                       975/s                 990/s           1 006/s
- achieved rate                      975/s                 990/s           1 006/s
- response time p50                1.42 ms                216 µs            217 µs
- response time p99                5.19 ms                563 µs            568 µs
- response time p99.9                13 ms                869 µs            851 µs
- response time max                  24 ms               2.22 ms            2.7 ms
- service time p99                 5.19 ms                562 µs            568 µs
- send delay p99                   3.06 µs               3.16 µs           3.27 µs
- not accepted                           0                     0                 0
- acknowledged, lost                     0                     0                 0
- acknowledged, duplicated               0                     0                 0
- time to durable p99               190 µs               9.94 ms           10.4 ms
- SQL statements, idle             3 600/h                 660/h             660/h
- server CPU per event              162 µs               25.2 µs           25.2 µs
- server memory, peak             32.3 MiB              20.3 MiB          20.3 MiB
+                           db-first/fixed  cache-first/adaptive  cache-first/wake  floor (null)
+ offered rate                       975/s                 990/s           1 006/s       1 000/s
+ achieved rate                      975/s                 990/s           1 006/s         977/s
+ response time p50                1.42 ms                216 µs            217 µs        184 µs
+ response time p99                5.19 ms                563 µs            568 µs        447 µs
+ response time p99.9                13 ms                869 µs            851 µs             –
+ response time max                  24 ms               2.22 ms            2.7 ms       1.64 ms
+ service time p99                 5.19 ms                562 µs            568 µs        447 µs
+ send delay p99                   3.06 µs               3.16 µs           3.27 µs       3.22 µs
+ not accepted                           0                     0                 0             –
+ acknowledged, lost                     0                     0                 0             –
+ acknowledged, duplicated               0                     0                 0             –
+ time to durable p99               190 µs               9.94 ms           10.4 ms             –
+ SQL statements, idle             3 600/h                 660/h             660/h             –
+ server CPU per event              162 µs               25.2 µs           25.2 µs             –
+ server memory, peak             32.3 MiB              20.3 MiB          20.3 MiB             –
 
 generator at worst: late at p99 3.27 µs, waited 0.15 %, machine: busy 19 %, others 0.5 %, stolen 0.4 %, stood still 75.6 µs
 
@@ -328,22 +334,22 @@ null
     #[test]
     fn a_dead_target_shows_dashes_and_not_zeros() {
         insta::assert_snapshot!(render(&fixtures::dead_target()), @r#"
-                           127.0.0.1:9
- offered rate                  1 000/s
- achieved rate                     0/s
- response time p50                   –
- response time p99                   –
- response time p99.9                 –
- response time max                   –
- service time p99                    –
- send delay p99                      –
- not accepted                 ! 10 000
- acknowledged, lost                  –
- acknowledged, duplicated            –
- time to durable p99                 –
- SQL statements, idle                –
- server CPU per event                –
- server memory, peak                 –
+                           127.0.0.1:9  floor (null)
+ offered rate                  1 000/s       1 000/s
+ achieved rate                     0/s         977/s
+ response time p50                   –        184 µs
+ response time p99                   –        447 µs
+ response time p99.9                 –             –
+ response time max                   –       1.64 ms
+ service time p99                    –        447 µs
+ send delay p99                      –       3.22 µs
+ not accepted                 ! 10 000             –
+ acknowledged, lost                  –             –
+ acknowledged, duplicated            –             –
+ time to durable p99                 –             –
+ SQL statements, idle                –             –
+ server CPU per event                –             –
+ server memory, peak                 –             –
 
 objectives
   undecided  127.0.0.1:9: response_time.p99 < 1ms  measured – (there are no samples)

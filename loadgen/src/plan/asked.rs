@@ -144,6 +144,10 @@ pub struct Asked {
     #[arg(long)]
     pub no_ledger: bool,
 
+    /// Do not measure the floor of this machine before the first repetition (a server that does nothing, for four seconds)
+    #[arg(long)]
+    pub no_calibration: bool,
+
     /// Name of the plan (in a file).
     #[arg(skip)]
     pub name: Option<String>,
@@ -193,7 +197,7 @@ impl Asked {
         Self::from_toml(text, Path::new(name))
     }
 
-    pub(super) fn from_toml(text: &str, path: &Path) -> Result<Self, PlanError> {
+    pub(crate) fn from_toml(text: &str, path: &Path) -> Result<Self, PlanError> {
         toml::from_str(text).map_err(|source| PlanError::Toml { path: path.to_owned(), source: Box::new(source) })
     }
 
@@ -235,6 +239,7 @@ impl Asked {
             repeat: self.repeat.or(base.repeat),
             slo: list(self.slo, base.slo),
             no_ledger: self.no_ledger || base.no_ledger,
+            no_calibration: self.no_calibration || base.no_calibration,
             name: self.name.or(base.name),
             variants,
         }

@@ -73,6 +73,7 @@ impl Asked {
             repeat: within("--repeat", self.repeat.unwrap_or(1), 1, REPEAT_MAX, "repetitions")?,
             objectives: self.slo,
             ledger: !self.no_ledger,
+            calibration: !self.no_calibration,
         };
         check_batches(&plan, timeline.as_ref())?;
         Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca })

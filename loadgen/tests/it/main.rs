@@ -1,6 +1,7 @@
 //! The program as a whole, from its command line to its files: one binary, so that what the tests share is compiled once.
 
 mod bad_targets;
+mod calibrate;
 #[cfg(target_os = "linux")]
 mod health;
 mod http2;

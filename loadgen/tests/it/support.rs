@@ -120,21 +120,24 @@ pub struct Running {
 
 /// Begins `loadgen run` with a short plan and these arguments. A shape or a recording among them brings rates (and a length) of its own.
 pub fn begin(arguments: &[&str]) -> Running {
-    let out = tempfile::tempdir().expect("a folder");
-    let mut short = vec!["--warmup", "200ms", "--idle", "0s", "--connections", "8"];
+    let mut short = vec!["--no-calibration", "--idle", "0s", "--connections", "8"];
     if !arguments.contains(&"--replay") {
         short.extend(["--duration", "1s"]);
         if !arguments.contains(&"--shape") {
             short.extend(["--rate", "200"]);
         }
     }
-    let patience = ["--request-timeout", "500ms", "--drain-timeout", "500ms", "--quiet"];
+    let patience = ["--warmup", "200ms", "--request-timeout", "500ms", "--drain-timeout", "500ms"];
+    begin_command("run", &[&short[..], &patience, arguments].concat())
+}
+
+/// Begins a command that measures.
+pub fn begin_command(command: &str, arguments: &[&str]) -> Running {
+    let out = tempfile::tempdir().expect("a folder");
     // A limit of open files that is too low for many connections, as most systems have one, however this one is set up.
     let child = Command::new("sh")
-        .args(["-c", "ulimit -Sn 512 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_loadgen"), "run"])
-        .args(short)
-        .args(patience)
-        .args(["--out", out.path().to_str().expect("a path")])
+        .args(["-c", "ulimit -Sn 512 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_loadgen"), command])
+        .args(["--quiet", "--out", out.path().to_str().expect("a path")])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -6,6 +6,7 @@
 pub mod arrivals;
 pub mod machine;
 
+use crate::calibration;
 use crate::format;
 use crate::model::{Arrivals, Caveat, CaveatKind, Run, TargetResult, Times};
 use crate::objective;
@@ -116,6 +117,17 @@ const RUN_RULES: &[RunRule] = &[
         check: |run| {
             let detail = "each variant was measured once, so nothing tells how far the numbers move by themselves";
             (run.plan.repeat < 2 && !run.results.is_empty()).then(|| detail.to_owned())
+        },
+    },
+    RunRule {
+        kind: CaveatKind::NotCalibrated,
+        invalidates: false,
+        remedy: "leave out --no-calibration, or add the mode null to the variants",
+        check: |run| {
+            let why = if run.plan.calibration { "it was asked for, and there is none" } else { "it was left out" };
+            let detail =
+                format!("the floor of this machine is not known ({why}): how much of each time is the machine's");
+            calibration::is_missing(run).then_some(detail)
         },
     },
 ];

@@ -25,7 +25,7 @@ fn a_sound_run_has_none() {
 #[test]
 fn each_rule_finds_what_it_is_for() {
     use CaveatKind::*;
-    let cases: [(CaveatKind, Change); 22] = [
+    let cases: [(CaveatKind, Change); 23] = [
         (Interrupted, |run, _| run.interrupted = true),
         (DebugBuild, |run, _| run.tool.build_profile = "debug".to_owned()),
         (ClosedLoop, |run, _| run.plan.arrivals = Arrivals::Closed),
@@ -54,6 +54,7 @@ fn each_rule_finds_what_it_is_for() {
         (SqlCountUnavailable, |run, i| run.results[i].idle.as_mut().unwrap().sql_statements = None),
         (MachineStalls, |run, i| hiccups(run, i).standstill = Some(times(&[(40_000, 4_000), (3_000_000, 30)]))),
         (ArrivalsNotAsAsked, |run, i| arrivals(run, i).gap_distance_sent = Some(0.2)),
+        (NotCalibrated, |run, _| run.plan.variants[0].mode = None),
     ];
     for (kind, change) in cases {
         assert_eq!(found(change), [kind]);

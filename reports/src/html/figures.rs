@@ -1,11 +1,12 @@
 //! What is drawn of a run: data → [`Chart`]. The style of a line is the place of its variant in the plan, on every chart.
 
+use crate::calibration;
 use crate::chart::{Axis, Chart, Level, Series, Shape};
 use crate::format;
 use crate::histogram::TimeHistogram;
 use crate::model::{Arrivals, Interval, Run, Stall, TargetResult};
 use crate::stats;
-use crate::summary::{Group, ReadTimes, groups};
+use crate::summary::{self, Group, Quantity, groups};
 
 /// Steps of the percentile curve for each factor of ten of samples.
 const STEPS_PER_DECADE: f64 = 24.0;
@@ -20,9 +21,9 @@ const STALLS_DRAWN: usize = 25;
 /// Quantiles that get a marker.
 const MARKED: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
-/// Percentile curves of a distribution, one a variant, of all repetitions merged.
-pub fn percentiles(run: &Run, id: &str, title: &str, read: ReadTimes) -> Option<Chart> {
-    let groups = groups(run);
+/// Percentile curves of a distribution, one a variant, of all repetitions merged; and the floor's, where it is known.
+pub fn percentiles(run: &Run, id: &str, title: &str, quantity: Quantity) -> Option<Chart> {
+    let (groups, read) = (groups(run), quantity.read);
     let merged = groups.iter().enumerate().filter_map(|(style, g)| Some((style, g, g.merged(read)?)));
     let merged: Vec<(usize, &Group<'_>, TimeHistogram)> = merged.collect();
     let count = merged.iter().map(|(_, _, h)| h.count()).max()?;
@@ -30,7 +31,11 @@ pub fn percentiles(run: &Run, id: &str, title: &str, read: ReadTimes) -> Option<
         let censored = group.results.iter().filter_map(|r| read(r)).map(|t| t.censored + t.overflowed).sum();
         curve(*style, group.name, histogram, censored)
     });
-    let series: Vec<Series> = series.collect();
+    let floor = calibration::floor(run).zip(quantity.floor).and_then(|(floor, read)| {
+        let histogram = read(floor).histogram().ok().filter(|histogram| histogram.count() > 0)?;
+        Some(curve(groups.len(), summary::FLOOR, &histogram, read(floor).censored))
+    });
+    let series: Vec<Series> = series.chain(floor).collect();
     let y = log_axis(series.iter().flat_map(|s| s.points.iter().chain(&s.faint)).map(|p| p.1))?;
     let spoken = merged.iter().map(|(_, g, h)| {
         format!("{}: p50 {}, p99 {}", g.name, format::time_ns(h.quantile(0.5)), format::time_ns(h.quantile(0.99)))
@@ -291,15 +296,14 @@ fn statement_times(samples: &[crate::model::IdleSample]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary;
     use crate::{fixtures, model};
 
     #[test]
     fn a_curve_is_faint_where_it_rests_on_too_few_samples_or_on_lower_bounds() {
-        let chart = percentiles(&fixtures::three_modes(), "c", "", summary::response_time).unwrap();
+        let chart = percentiles(&fixtures::three_modes(), "c", "", summary::RESPONSE_TIME).unwrap();
         let (solid, faint) = (chart.series[1].points.last().unwrap().0, chart.series[1].faint.first().unwrap().0);
         assert!(solid == faint && solid > 0.998 && solid < 0.9998, "{solid}");
-        let chart = percentiles(&fixtures::lying_server(), "c", "", summary::response_time).unwrap();
+        let chart = percentiles(&fixtures::lying_server(), "c", "", summary::RESPONSE_TIME).unwrap();
         assert!(chart.series[0].points.last().unwrap().0 < 0.987);
     }
 
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn nothing_is_drawn_of_nothing() {
         let run = fixtures::dead_target();
-        assert!(percentiles(&run, "c", "", summary::response_time).is_none());
+        assert!(percentiles(&run, "c", "", summary::RESPONSE_TIME).is_none());
         assert!(
             rate(&run).is_none()
                 && response_over_time(&run, 0.5).is_none()

@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 
 use super::{figures, number_table};
+use crate::calibration;
 use crate::chart::Chart;
 use crate::compare;
 use crate::format;
 use crate::model::{Ledger, ObjectiveResult, Run};
 use crate::plan as words;
-use crate::summary::{self, Cell, Group, ReadTimes, Row};
+use crate::summary::{self, Cell, Group, Row};
 use crate::trust;
 
 /// One part of the page.
@@ -44,6 +45,7 @@ pub fn all(run: &Run) -> Vec<Section> {
         before_after(run),
         resources(run),
         trust(run),
+        floor(run),
         caveats(run),
         environment(run),
     ];
@@ -70,7 +72,22 @@ fn key_numbers(run: &Run) -> Option<Section> {
         how_to_read: "Response time runs from the moment an event was due, so a stall counts for every event that waited; each number is \
                       the median of the repetitions, with the smallest and largest below it where they differ; – means not measured or \
                       too few samples.",
-        body: number_table(&names(run), &summary::key_rows(run)),
+        body: html! {
+            (number_table(&summary::headings(run), &summary::key_rows(run)))
+            @if let Some(note) = floor_note(run) { p.note { (note) } }
+        },
+    })
+}
+
+/// Where the floor stands.
+fn floor_note(run: &Run) -> Option<&'static str> {
+    if calibration::has_null_variant(run) {
+        return Some(
+            "The server null does nothing with an event: its times are the floor of this machine, and in those of every other one.",
+        );
+    }
+    calibration::floor(run).map(|_| {
+        "The floor was measured before the first repetition: a server that does nothing, on the generator's machine, at the same rate."
     })
 }
 
@@ -120,31 +137,22 @@ fn objective_cell(run: &Run, expression: &str, variant: &str) -> Markup {
     }
 }
 
-const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
-
-fn quantile_rows(run: &Run, name: &str, read: ReadTimes) -> Vec<Row> {
-    let quantile = |q: &f64| row(run, &format!("{name} {}", format::quantile_name(*q)), |g| g.quantile(read, *q));
-    let mut rows: Vec<Row> = QUANTILES.iter().map(quantile).collect();
-    rows.push(row(run, &format!("{name} max"), |g| g.largest(read)));
-    rows
-}
-
 fn times(run: &Run) -> Option<Section> {
-    let kinds: [(&str, &str, ReadTimes); 3] = [
-        ("response", "Response time", summary::response_time),
-        ("service", "Service time", summary::service_time),
-        ("delay", "Send delay", summary::send_delay),
+    let kinds = [
+        ("response", "Response time", summary::RESPONSE_TIME),
+        ("service", "Service time", summary::SERVICE_TIME),
+        ("delay", "Send delay", summary::SEND_DELAY),
     ];
     let drawn =
-        kinds.iter().map(|(id, name, read)| figures::percentiles(run, &format!("curve-{id}"), name, *read)).collect();
-    let rows: Vec<Row> = kinds.iter().flat_map(|(_, name, read)| quantile_rows(run, name, *read)).collect();
+        kinds.iter().map(|(id, name, kind)| figures::percentiles(run, &format!("curve-{id}"), name, *kind)).collect();
+    let rows: Vec<Row> = kinds.iter().flat_map(|(.., kind)| summary::quantile_rows(run, *kind)).collect();
     Some(Section {
         id: "times",
         title: "How long an acknowledgement takes",
         how_to_read: "Response time (due → answered) is what a sender feels, service time (sent → answered) what the server took, send delay \
                       (due → sent) the tool's own fault; the lower and the later a curve bends up the better, and where it is \
                       faint it rests on fewer than 10 samples or is only a lower bound.",
-        body: html! { (charts(drawn)) (number_table(&names(run), &rows)) },
+        body: html! { (charts(drawn)) (number_table(&summary::headings(run), &rows)) },
     })
 }
 
@@ -161,7 +169,7 @@ fn over_time(run: &Run) -> Option<Section> {
 
 fn durable(run: &Run) -> Option<Section> {
     let drawn = vec![
-        figures::percentiles(run, "curve-durable", "Acknowledged → persisted", summary::time_to_durable),
+        figures::percentiles(run, "curve-durable", "Acknowledged → persisted", summary::TIME_TO_DURABLE),
         figures::backlog(run),
     ];
     if drawn.iter().all(Option::is_none) && run.results.iter().all(|r| summary::time_to_durable(r).is_none()) {
@@ -174,14 +182,14 @@ fn durable(run: &Run) -> Option<Section> {
             Some(format!("{}: {}, to {}", g.name, durable.source, format::time_ns(durable.resolution_ns)))
         })
         .collect();
-    let rows = quantile_rows(run, "time to durable", summary::time_to_durable);
+    let rows = summary::quantile_rows(run, summary::TIME_TO_DURABLE);
     Some(Section {
         id: "durable",
         title: "How long until it is safe",
         how_to_read: "From the acknowledgement to the stored row: until then a crash may lose the event, and a backlog that grows under \
                       load means that the server acknowledges faster than it stores.",
         body: html! {
-            (charts(drawn)) (number_table(&names(run), &rows))
+            (charts(drawn)) (number_table(&summary::headings(run), &rows))
             @if !sources.is_empty() { p.note { "Source and resolution – " (sources.join("; ")) "." } }
         },
     })
@@ -362,6 +370,24 @@ fn trust(run: &Run) -> Option<Section> {
                 @for part in &parts { div { h3 { (part.title) } (number_table(&names(run), &part.rows)) } }
                 @if let Some(chart) = figures::stalls(run) { div { h3 { "Stalls" } (chart.render()) } }
             }
+        },
+    })
+}
+
+fn floor(run: &Run) -> Option<Section> {
+    let found = run.calibration.as_ref()?;
+    let limit = found.limit.as_ref().map(|limit| {
+        let rate = found.rate_per_s_failed.map_or_else(|| format::UNKNOWN.to_owned(), format::rate);
+        format!("What ended it at {rate}: {limit}.")
+    });
+    Some(Section {
+        id: "floor",
+        title: "The floor of this machine",
+        how_to_read: "What a server that does nothing takes here: nobody can measure less, and a number close to it says more about the machine \
+                      than about the server; a rate is offered honestly when the generator sends and reads in time.",
+        body: html! {
+            (number_table(&["this machine".to_owned()], &summary::calibration_rows(run)))
+            @if let Some(limit) = limit { p.note { (limit) } }
         },
     })
 }

@@ -1,0 +1,401 @@
+//! One repetition of one variant: start the server, load it, drain and reconcile, watch it idle, stop it; and what several of them add
+//! up to.
+//!
+//! Everything that measures comes through here with a plan of its own: `run` with the one asked for, calibration and the search for a
+//! capacity with one that is changed for each trial.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reports::model::{self, Caveat, CaveatKind, Plan, Run, TargetResult, Variant};
+use reports::verdict;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::connection::Destination;
+use crate::idle;
+use crate::ledger::{self, Account};
+use crate::observe::machine;
+use crate::payload::Payloads;
+use crate::plan::Resolved;
+use crate::progress::Progress;
+use crate::recorder::Snapshot;
+use crate::reference::{Configuration, Reference, ReferenceError};
+use crate::steady::{self, Loaded, Steady};
+use crate::target::{Reach, Target, TargetError};
+
+/// What a run needs beside its plan.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Unique; lower-case letters, digits and hyphens.
+    pub run_id: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Set from outside to end early.
+    pub stop: Arc<AtomicBool>,
+    /// No progress line.
+    pub quiet: bool,
+}
+
+impl Context {
+    /// Whether somebody wants this to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What has been measured so far. Nothing of it is ever lost: a measurement that fails leaves a sentence in its result.
+#[derive(Debug)]
+pub struct Findings {
+    begin: Instant,
+    started_at: String,
+    environment: Option<model::Environment>,
+    /// In the order in which they were measured.
+    pub results: Vec<TargetResult>,
+    /// What no number of the results shows.
+    pub caveats: Vec<Caveat>,
+}
+
+impl Findings {
+    /// Nothing yet; time counts from now.
+    pub fn begin() -> Self {
+        Self {
+            begin: Instant::now(),
+            started_at: jiff::Timestamp::now().to_string(),
+            environment: None,
+            results: Vec::new(),
+            caveats: Vec::new(),
+        }
+    }
+
+    /// Measures, and keeps what was found.
+    pub async fn add(&mut self, measurement: &Measurement<'_>) {
+        let (result, found) = measurement.measure(&mut self.caveats).await;
+        if let Some(failure) = &result.failure {
+            measurement.progress.say(&format!("{}: {failure}", measurement.subject));
+        }
+        self.environment = self.environment.take().or(found);
+        self.results.push(result);
+    }
+
+    /// Everything in one result, not judged yet.
+    pub fn into_run(self, context: &Context, plan: &Plan) -> Run {
+        Run {
+            schema: model::SCHEMA.to_owned(),
+            run_id: context.run_id.clone(),
+            tool: model::Tool {
+                name: "millrace loadgen".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                revision: env!("MILLRACE_REVISION").to_owned(),
+                build_profile: env!("MILLRACE_BUILD_PROFILE").to_owned(),
+            },
+            command: context.command.clone(),
+            started_at: self.started_at,
+            seconds: self.begin.elapsed().as_secs_f64(),
+            interrupted: context.is_stopped(),
+            plan: plan.clone(),
+            environment: self.environment.unwrap_or_else(|| machine::environment(false, None)),
+            verdict: model::Verdict { outcome: model::Outcome::Invalid, reasons: Vec::new(), exit_code: 5 },
+            objectives: Vec::new(),
+            caveats: self.caveats,
+            calibration: None,
+            results: self.results,
+        }
+    }
+}
+
+/// One repetition of one variant.
+#[derive(Debug)]
+pub struct Measurement<'a> {
+    /// What to do.
+    pub resolved: &'a Resolved,
+    /// In which run.
+    pub context: &'a Context,
+    /// Who is told meanwhile.
+    pub progress: &'a Progress,
+    /// What the progress line calls it.
+    pub subject: String,
+    /// What is measured; need not be one of the plan.
+    pub variant: &'a Variant,
+    /// 1-based; each has a schedule of its own.
+    pub repetition: u32,
+    /// Of the events, unique in this run; lower-case letters, digits, hyphens and dots.
+    pub events_name: String,
+}
+
+/// A target that runs, whoever started it.
+#[derive(Debug)]
+struct Running {
+    target: Target,
+    reference: Option<Reference>,
+    keys: Vec<String>,
+    data: Option<PathBuf>,
+}
+
+/// Why a target could not be had.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+impl Measurement<'_> {
+    /// Measures, and judges this repetition as a run of its own.
+    pub async fn judged(&self) -> Run {
+        let mut findings = Findings::begin();
+        findings.add(self).await;
+        let mut run = findings.into_run(self.context, &self.resolved.plan);
+        verdict::assess(&mut run);
+        run
+    }
+
+    async fn measure(&self, caveats: &mut Vec<Caveat>) -> (TargetResult, Option<model::Environment>) {
+        let mut result = self.empty_result();
+        self.progress.phase(&self.subject, "starting", None);
+        let mut running = match self.start().await {
+            Ok(running) => running,
+            Err(error) => {
+                result.failure = Some(error.to_string());
+                return (result, None);
+            }
+        };
+        let environment = machine::environment(running.target.is_local(), running.data.as_deref());
+        caveats.extend(self.describe(&mut result, &mut running).await);
+        if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
+            result.failure = Some(error.to_string());
+        }
+        if let Some(reference) = running.reference {
+            self.progress.phase(&self.subject, "stopping", None);
+            if let Err(error) = reference.stop().await {
+                result.failure.get_or_insert_with(|| error.to_string());
+            }
+        }
+        (result, Some(environment))
+    }
+
+    async fn measure_running(
+        &self,
+        result: &mut TargetResult,
+        running: &mut Running,
+        caveats: &mut Vec<Caveat>,
+    ) -> Result<(), SteadyOrTarget> {
+        let plan = &self.resolved.plan;
+        let clock = Clock::start();
+        // Every variant of one repetition is offered the same schedule; each repetition another.
+        let seed = plan.seed.wrapping_add(u64::from(self.repetition) - 1);
+        let mut payloads = Payloads::new(&self.events_name, self.resolved.payload_sizes(seed), plan.seed);
+        let destination = running.target.destination(&running.keys)?;
+        let loaded = self.load(running, clock, &destination, &payloads, seed).await?;
+        let load_end = Instant::now();
+        if plan.ledger && self.variant.mode.as_deref() != Some("null") {
+            let (ledger, error) = self.reconcile(running, clock, &payloads, &loaded, load_end).await;
+            result.ledger = Some(ledger);
+            caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
+        }
+        if plan.idle_ms > 0 && !self.context.is_stopped() {
+            let first_body = result.ledger.is_some().then(|| payloads.body(loaded.planned));
+            result.idle = Some(self.idle(running, clock, &destination, first_body, load_end).await);
+        }
+        result.load = loaded.load;
+        result.resources = loaded.resources;
+        result.health = Some(loaded.health);
+        result.durability = loaded.durability;
+        Ok(())
+    }
+
+    async fn load(
+        &self,
+        running: &mut Running,
+        clock: Clock,
+        destination: &Destination,
+        payloads: &Payloads,
+        seed: u64,
+    ) -> Result<Loaded, steady::SteadyError> {
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        self.progress.phase(&self.subject, "load", Some(&snapshot));
+        let steady = Steady {
+            plan: &self.resolved.plan,
+            clock,
+            target: &running.target,
+            destination: destination.clone(),
+            schedule: self.resolved.schedule(),
+            payloads: payloads.clone(),
+            seed,
+            stop: &self.context.stop,
+            snapshot,
+            server_pid: running.reference.as_ref().map(|reference| reference.pid),
+            database: running.reference.as_mut().and_then(|reference| reference.database.as_mut()),
+        };
+        steady.run().await
+    }
+
+    async fn reconcile(
+        &self,
+        running: &Running,
+        clock: Clock,
+        payloads: &Payloads,
+        loaded: &Loaded,
+        load_end: Instant,
+    ) -> (model::Ledger, Option<TargetError>) {
+        self.progress.phase(&self.subject, "drain", None);
+        let account = Account {
+            acknowledged: &loaded.acknowledged,
+            repeats_accepted: loaded.repeats_accepted,
+            planned: loaded.planned,
+            payloads,
+            keys: &running.keys,
+            load_end,
+            patience: Duration::from_millis(self.resolved.plan.drain_timeout_ms),
+        };
+        ledger::reconcile(&account, &running.target, clock).await
+    }
+
+    async fn idle(
+        &self,
+        running: &mut Running,
+        clock: Clock,
+        destination: &Destination,
+        first_body: Option<bytes::Bytes>,
+        load_end: Instant,
+    ) -> model::Idle {
+        self.progress.phase(&self.subject, "idle", None);
+        let length = Duration::from_millis(self.resolved.plan.idle_ms);
+        let database = running.reference.as_mut().and_then(|reference| reference.database.as_mut());
+        let mut watched = idle::watch(&running.target, database, length, load_end, &self.context.stop).await;
+        if let Some(body) = first_body.filter(|_| !self.context.is_stopped()) {
+            self.progress.phase(&self.subject, "first event", None);
+            watched.first_event = idle::first_event(&running.target, destination, &running.keys[0], body, clock).await;
+        }
+        watched
+    }
+
+    /// The target answered the load and then could not show what it kept: nobody is guilty, nothing is proven.
+    fn incomplete_ledger(&self, error: &TargetError) -> Caveat {
+        Caveat {
+            kind: CaveatKind::LedgerIncomplete,
+            subject: Some(self.variant.name.clone()),
+            detail: format!("what it kept could not be read to the end: {error}"),
+            remedy: "mend the inbox, or leave the ledger out with --no-ledger (the result then says so)".to_owned(),
+            invalidates: false,
+        }
+    }
+
+    async fn start(&self) -> Result<Running, StartError> {
+        let mut reference = None;
+        let url = match &self.variant.url {
+            Some(url) => url.clone(),
+            None => reference.insert(Reference::start(&self.configuration()).await?).url.clone(),
+        };
+        match self.meet(&url).await {
+            Ok((target, keys)) => {
+                let data = reference.as_ref().map(|reference| reference.folder().to_owned());
+                Ok(Running { target, reference, keys, data })
+            }
+            Err(error) => {
+                if let Some(reference) = reference {
+                    // Its database goes with it; why there is no key says more than how it ended.
+                    let _ = reference.stop().await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The target at `url`, and the keys to send with.
+    async fn meet(&self, url: &str) -> Result<(Target, Vec<String>), TargetError> {
+        let target = Target::new(url, &Reach::of(&self.resolved.plan))?;
+        let mut keys = self.resolved.keys.clone();
+        if keys.is_empty() {
+            for organization in 1..=self.resolved.plan.organizations {
+                keys.push(target.generate_key(&format!("{} {organization}", self.events_name)).await?);
+            }
+        }
+        Ok((target, keys))
+    }
+
+    fn configuration(&self) -> Configuration<'_> {
+        let faults = self.resolved.plan.faults.iter();
+        Configuration {
+            mode: self.variant.mode.as_deref().unwrap_or("cache-first"),
+            polling: self.variant.polling.as_deref().unwrap_or("wake"),
+            postgres_url: self.resolved.postgres_url.as_deref(),
+            database_name: format!("millrace_{}", self.events_name.replace(['-', '.'], "_")),
+            flags: faults.flat_map(|fault| ["--fault".to_owned(), fault.clone()]).collect(),
+        }
+    }
+
+    async fn describe(&self, result: &mut TargetResult, running: &mut Running) -> Vec<Caveat> {
+        running.target.url().clone_into(&mut result.url);
+        let mut caveats = Vec::new();
+        if let Some(scrape) = running.target.metrics().await {
+            let label = |label| scrape.label("ingest_build_info", label).map(str::to_owned);
+            result.server_version = label("version");
+            result.mode = result.mode.take().or_else(|| label("mode"));
+            result.polling = result.polling.take().or_else(|| label("polling"));
+            result.database = label("database");
+            caveats.extend(label("faults").filter(|faults| !faults.is_empty()).map(|faults| self.faulty(&faults)));
+        }
+        if let Some(database) = running.reference.as_mut().and_then(|reference| reference.database.as_mut()) {
+            result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
+            caveats.extend(database.statements.as_ref().err().map(|reason| self.no_statement_count(reason)));
+        }
+        caveats
+    }
+
+    fn faulty(&self, faults: &str) -> Caveat {
+        Caveat {
+            kind: CaveatKind::FaultsInjected,
+            subject: Some(self.variant.name.clone()),
+            detail: format!("it says that it breaks its promises on purpose: {faults}"),
+            remedy: "start it without --fault, and without INGEST_FAULT in its environment, to measure it itself"
+                .to_owned(),
+            invalidates: false,
+        }
+    }
+
+    fn no_statement_count(&self, reason: &str) -> Caveat {
+        Caveat {
+            kind: CaveatKind::SqlCountUnavailable,
+            subject: Some(self.variant.name.clone()),
+            detail: format!(
+                "PostgreSQL does not count statements here ({reason}): idle SQL is by the server's own word"
+            ),
+            remedy:
+                "start PostgreSQL with shared_preload_libraries = 'pg_stat_statements', and install its contrib modules"
+                    .to_owned(),
+            invalidates: false,
+        }
+    }
+
+    fn empty_result(&self) -> TargetResult {
+        TargetResult {
+            target: self.variant.name.clone(),
+            repetition: self.repetition,
+            url: self.variant.url.clone().unwrap_or_default(),
+            mode: self.variant.mode.clone(),
+            durability: None,
+            database: None,
+            polling: self.variant.polling.clone(),
+            server_version: None,
+            failure: None,
+            load: steady::empty_load(&self.resolved.plan),
+            ledger: None,
+            idle: None,
+            resources: model::Resources::default(),
+            health: None,
+        }
+    }
+}
+
+/// Why a running target could not be measured.
+#[derive(Debug, thiserror::Error)]
+enum SteadyOrTarget {
+    #[error(transparent)]
+    Steady(#[from] steady::SteadyError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
