@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 
 use crate::plan::{Asked, BUILT_IN};
 use crate::run::{self, Context};
+use crate::samples::SampleFile;
 use crate::serve;
 
 /// Exit code of a defect of this program or of the machine under it.
@@ -71,6 +72,10 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// File for every request of every repetition, one a row: when it was due, could be sent, was sent and was done, and what came of it
+    #[arg(long, value_name = "FILE.csv")]
+    samples: Option<PathBuf>,
+
     /// Print run.json to stdout in place of the table
     #[arg(long)]
     json: bool,
@@ -121,9 +126,13 @@ fn measure(arguments: RunArgs) -> Result<u8, Failure> {
     let out = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
     // Before the run: a path that cannot be written must not cost two minutes.
     std::fs::create_dir_all(&out).map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", out.display())))?;
+    let samples = arguments.samples.as_ref().map(|path| {
+        SampleFile::create(path).map_err(|error| Failure(EXIT_USAGE, format!("--samples {}: {error}", path.display())))
+    });
 
     let context = Context {
         run_id,
+        samples: samples.transpose()?,
         command: without_secrets(std::env::args()),
         stop: Arc::new(AtomicBool::new(false)),
         quiet: arguments.quiet,

@@ -23,6 +23,7 @@ pub mod reference;
 pub mod replay;
 pub mod requests;
 pub mod run;
+pub mod samples;
 pub mod schedule;
 pub mod send;
 pub mod serve;

@@ -21,6 +21,7 @@ use crate::plan::Resolved;
 use crate::progress::Progress;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
+use crate::samples::SampleFile;
 use crate::steady::{self, Steady};
 use crate::target::{Reach, Target, TargetError};
 
@@ -36,6 +37,8 @@ pub struct Context {
     pub command: Vec<String>,
     /// Set from outside to end early.
     pub stop: Arc<AtomicBool>,
+    /// Where every request is written down.
+    pub samples: Option<Arc<SampleFile>>,
     /// No progress line.
     pub quiet: bool,
 }
@@ -79,6 +82,7 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
             results.push(result);
         }
     }
+    caveats.extend(context.samples.as_ref().and_then(|file| file.finish()));
     Run {
         schema: model::SCHEMA.to_owned(),
         run_id: context.run_id.clone(),
@@ -93,7 +97,7 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
         seconds: begin.elapsed().as_secs_f64(),
         interrupted: context.stop.load(Ordering::Relaxed),
         plan: plan.clone(),
-        environment: environment.unwrap_or_else(|| machine::environment(false, None)),
+        environment: environment.unwrap_or_else(|| machine::environment(false, None, plan.pacing)),
         verdict: model::Verdict { outcome: model::Outcome::Invalid, reasons: Vec::new(), exit_code: 5 },
         objectives: Vec::new(),
         caveats,
@@ -139,7 +143,8 @@ impl Measurement<'_> {
                 return (result, None);
             }
         };
-        let environment = machine::environment(running.target.is_local(), running.data.as_deref());
+        let environment =
+            machine::environment(running.target.is_local(), running.data.as_deref(), self.resolved.plan.pacing);
         caveats.extend(self.describe(&mut result, &mut running).await);
         if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
             result.failure = Some(error.to_string());
@@ -176,6 +181,11 @@ impl Measurement<'_> {
             payloads: payloads.clone(),
             seed,
             stop: &self.context.stop,
+            rows: self
+                .context
+                .samples
+                .as_ref()
+                .map(|file| file.rows(&self.variant.name, self.repetition, clock, payloads.clone())),
             snapshot,
             server_pid: running.reference.as_ref().map(|reference| reference.pid),
             database: running.reference.as_mut().and_then(|reference| reference.database.as_mut()),
@@ -192,6 +202,8 @@ impl Measurement<'_> {
                 acknowledged: &loaded.acknowledged,
                 repeats_accepted: loaded.repeats_accepted,
                 planned: loaded.planned,
+                kept: plan.ledger_events_max,
+                acknowledged_beyond: loaded.acknowledged_beyond,
                 payloads: &payloads,
                 keys: &running.keys,
                 load_end,
@@ -200,6 +212,7 @@ impl Measurement<'_> {
             let (ledger, error) = ledger::reconcile(&account, &running.target, clock).await;
             result.ledger = Some(ledger);
             caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
+            caveats.extend((loaded.acknowledged_beyond > 0).then(|| self.full_ledger(loaded.acknowledged_beyond)));
         }
         if plan.idle_ms > 0 && !self.context.stop.load(Ordering::Relaxed) {
             self.progress.phase(&self.variant.name, "idle", None);
@@ -224,6 +237,19 @@ impl Measurement<'_> {
             subject: Some(self.variant.name.clone()),
             detail: format!("what it kept could not be read to the end: {error}"),
             remedy: "mend the inbox, or leave the ledger out with --no-ledger (the result then says so)".to_owned(),
+            invalidates: false,
+        }
+    }
+
+    fn full_ledger(&self, beyond: u64) -> Caveat {
+        let kept = self.resolved.plan.ledger_events_max;
+        Caveat {
+            kind: CaveatKind::LedgerIncomplete,
+            subject: Some(self.variant.name.clone()),
+            detail: format!(
+                "the ledger keeps the first {kept} events: nobody looked for {beyond} acknowledged ones after them"
+            ),
+            remedy: "raise --ledger-events-max (90 bytes of memory an event), or measure for a shorter time".to_owned(),
             invalidates: false,
         }
     }
