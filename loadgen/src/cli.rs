@@ -18,6 +18,7 @@ use crate::measure::Context;
 use crate::plan::spelling::Span;
 use crate::plan::{Asked, BUILT_IN, PlanError, Resolved};
 use crate::run;
+use crate::samples::SampleFile;
 use crate::serve;
 
 /// Exit code of a defect of this program or of the machine under it.
@@ -101,6 +102,10 @@ struct OutputArgs {
     /// Folder for run.json and report.html [default: millrace-results/RUN_ID]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    /// File for every request of every repetition, one a row: when it was due, could be sent, was sent and was done, and what came of it
+    #[arg(long, value_name = "FILE.csv")]
+    samples: Option<PathBuf>,
 
     /// Print run.json to stdout in place of the table
     #[arg(long)]
@@ -199,8 +204,13 @@ impl Output {
         // Before the run: a path that cannot be written must not cost two minutes.
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", folder.display())))?;
+        let samples = arguments.samples.as_ref().map(|path| {
+            SampleFile::create(path)
+                .map_err(|error| Failure(EXIT_USAGE, format!("--samples {}: {error}", path.display())))
+        });
         let context = Context {
             run_id,
+            samples: samples.transpose()?,
             command: without_secrets(std::env::args()),
             stop: Arc::new(AtomicBool::new(false)),
             quiet: arguments.quiet,

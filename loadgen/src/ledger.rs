@@ -61,9 +61,9 @@ impl Found {
 }
 
 impl<'a> Reconciliation<'a> {
-    /// Of a load that took `planned` sequence numbers.
-    pub fn new(acknowledged: &'a [Acknowledged], payloads: &Payloads, planned: u64, clock: Clock) -> Self {
-        let mut found = vec![Found::default(); planned as usize];
+    /// Of a load that took `planned` sequence numbers, the first `kept` of which are looked for; `acknowledged` has none of the others.
+    pub fn new(acknowledged: &'a [Acknowledged], payloads: &Payloads, planned: u64, kept: u64, clock: Clock) -> Self {
+        let mut found = vec![Found::default(); planned.min(kept) as usize];
         for entry in acknowledged {
             found[entry.sequence as usize] =
                 Found { expected: true, id: entry.id, done_ns: entry.done_ns, ..Found::default() };
@@ -81,7 +81,8 @@ impl<'a> Reconciliation<'a> {
             self.never_sent += 1;
             return;
         }
-        let found = &mut self.found[sequence as usize];
+        // Beyond the limit: whether it was acknowledged is not known.
+        let Some(found) = self.found.get_mut(sequence as usize) else { return };
         found.id_seen |= shown.id.is_none() || shown.id == found.id;
         found.altered |= payload != Some(self.payloads.payload(sequence));
         if found.copies == 0 {
@@ -153,6 +154,10 @@ pub struct Account<'a> {
     pub repeats_accepted: u64,
     /// Sequence numbers used.
     pub planned: u64,
+    /// Of these, how many are in `acknowledged` if they were acknowledged.
+    pub kept: u64,
+    /// Acknowledgements of the others.
+    pub acknowledged_beyond: u64,
     /// The events.
     pub payloads: &'a Payloads,
     /// Keys of the organisations.
@@ -173,14 +178,17 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
     let mut pause = LOOK_PAUSE_MIN;
     loop {
         let last_look = Instant::now() >= deadline;
-        let mut found = Reconciliation::new(account.acknowledged, account.payloads, account.planned, clock);
+        let mut found =
+            Reconciliation::new(account.acknowledged, account.payloads, account.planned, account.kept, clock);
         let error = match timeout(INBOX_READING_MAX, read_inboxes(&mut found, target, account.keys)).await {
             Ok(result) => result.err(),
             Err(_) => Some(endless_inbox()),
         };
         if (error.is_none() && found.missing() == 0) || last_look {
             let drained_after = emptied_after.unwrap_or_else(|| account.load_end.elapsed());
-            let ledger = found.finish(account.repeats_accepted, error.is_none(), drained_after, target.is_local());
+            let mut ledger = found.finish(account.repeats_accepted, error.is_none(), drained_after, target.is_local());
+            ledger.acknowledged += account.acknowledged_beyond;
+            ledger.unverified += account.acknowledged_beyond;
             return (ledger, error);
         }
         sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
@@ -269,7 +277,7 @@ mod tests {
         enter_all: impl FnOnce(&mut Reconciliation<'_>),
         complete: bool,
     ) -> Ledger {
-        let mut found = Reconciliation::new(acknowledged, &payloads(), PLANNED, Clock::start());
+        let mut found = Reconciliation::new(acknowledged, &payloads(), PLANNED, PLANNED, Clock::start());
         enter_all(&mut found);
         found.finish(0, complete, Duration::ZERO, true)
     }
@@ -309,6 +317,15 @@ mod tests {
     fn persisted_without_an_acknowledgement_is_told_and_no_fault() {
         let ledger = ledger(&acknowledged(0..1), |found| (0..3).for_each(|n| enter(found, n, |_, _| {})), true);
         assert_eq!((ledger.unacknowledged, ledger.duplicated, ledger.lost), (2, 0, 0));
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_is_passed_over() {
+        let entries = acknowledged(0..2);
+        let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, 3, Clock::start());
+        (0..PLANNED).for_each(|n| enter(&mut found, n, |_, _| {}));
+        let ledger = found.finish(0, true, Duration::ZERO, true);
+        assert_eq!((ledger.persisted, ledger.lost, ledger.unacknowledged, ledger.corrupted), (2, 0, 1, 0));
     }
 
     #[test]
@@ -379,7 +396,7 @@ mod tests {
     fn a_repeat_that_is_acknowledged_and_stored_is_one_duplicate_and_one_that_is_not_stored_too() {
         for (copies, repeats_accepted, duplicated) in [(2, 1, 1), (1, 1, 1), (2, 0, 1), (1, 0, 0)] {
             let entries = acknowledged(0..1);
-            let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, Clock::start());
+            let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, PLANNED, Clock::start());
             (0..copies).for_each(|_| enter(&mut found, 0, |_, _| {}));
             let ledger = found.finish(repeats_accepted, true, Duration::ZERO, true);
             assert_eq!(ledger.duplicated, duplicated, "{copies} copies, {repeats_accepted} repeats acknowledged");
@@ -390,7 +407,7 @@ mod tests {
     fn time_to_durable_counts_from_the_acknowledgement_and_is_never_negative() {
         let clock = Clock::start();
         let entries = acknowledged([0, 5]);
-        let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, clock);
+        let mut found = Reconciliation::new(&entries, &payloads(), PLANNED, PLANNED, clock);
         let at = |ns: u64| jiff::Timestamp::from_nanosecond(i128::from(ns)).ok();
         enter(&mut found, 0, |shown, _| shown.persisted_at = at(clock.unix_ns(3_000_000)));
         enter(&mut found, 5, |shown, _| shown.persisted_at = at(clock.unix_ns(1_000_000)));

@@ -25,6 +25,7 @@ pub mod reference;
 pub mod replay;
 pub mod requests;
 pub mod run;
+pub mod samples;
 pub mod schedule;
 pub mod search;
 pub mod send;

@@ -23,6 +23,7 @@ use crate::plan::Resolved;
 use crate::progress::Progress;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
+use crate::samples::SampleFile;
 use crate::steady::{self, Loaded, Steady};
 use crate::target::{Reach, Target, TargetError};
 
@@ -35,6 +36,8 @@ pub struct Context {
     pub command: Vec<String>,
     /// Set from outside to end early.
     pub stop: Arc<AtomicBool>,
+    /// Where every request is written down.
+    pub samples: Option<Arc<SampleFile>>,
     /// No progress line.
     pub quiet: bool,
 }
@@ -96,7 +99,7 @@ impl Findings {
             seconds: self.begin.elapsed().as_secs_f64(),
             interrupted: context.is_stopped(),
             plan: plan.clone(),
-            environment: self.environment.unwrap_or_else(|| machine::environment(false, None)),
+            environment: self.environment.unwrap_or_else(|| machine::environment(false, None, plan.pacing)),
             verdict: model::Verdict { outcome: model::Outcome::Invalid, reasons: Vec::new(), exit_code: 5 },
             objectives: Vec::new(),
             caveats: self.caveats,
@@ -163,7 +166,8 @@ impl Measurement<'_> {
                 return (result, None);
             }
         };
-        let environment = machine::environment(running.target.is_local(), running.data.as_deref());
+        let environment =
+            machine::environment(running.target.is_local(), running.data.as_deref(), self.resolved.plan.pacing);
         caveats.extend(self.describe(&mut result, &mut running).await);
         if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
             result.failure = Some(error.to_string());
@@ -195,6 +199,8 @@ impl Measurement<'_> {
             let (ledger, error) = self.reconcile(running, clock, &payloads, &loaded, load_end).await;
             result.ledger = Some(ledger);
             caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
+            let beyond = loaded.acknowledged_beyond;
+            caveats.extend((beyond > 0).then(|| self.full_ledger(beyond)));
         }
         if plan.idle_ms > 0 && !self.context.is_stopped() {
             let first_body = result.ledger.is_some().then(|| payloads.body(loaded.planned));
@@ -226,6 +232,11 @@ impl Measurement<'_> {
             payloads: payloads.clone(),
             seed,
             stop: &self.context.stop,
+            rows: self
+                .context
+                .samples
+                .as_ref()
+                .map(|file| file.rows(&self.variant.name, self.repetition, clock, payloads.clone())),
             snapshot,
             server_pid: running.reference.as_ref().map(|reference| reference.pid),
             database: running.reference.as_mut().and_then(|reference| reference.database.as_mut()),
@@ -246,6 +257,8 @@ impl Measurement<'_> {
             acknowledged: &loaded.acknowledged,
             repeats_accepted: loaded.repeats_accepted,
             planned: loaded.planned,
+            kept: self.resolved.plan.ledger_events_max,
+            acknowledged_beyond: loaded.acknowledged_beyond,
             payloads,
             keys: &running.keys,
             load_end,
@@ -280,6 +293,19 @@ impl Measurement<'_> {
             subject: Some(self.variant.name.clone()),
             detail: format!("what it kept could not be read to the end: {error}"),
             remedy: "mend the inbox, or leave the ledger out with --no-ledger (the result then says so)".to_owned(),
+            invalidates: false,
+        }
+    }
+
+    fn full_ledger(&self, beyond: u64) -> Caveat {
+        let kept = self.resolved.plan.ledger_events_max;
+        Caveat {
+            kind: CaveatKind::LedgerIncomplete,
+            subject: Some(self.variant.name.clone()),
+            detail: format!(
+                "the ledger keeps the first {kept} events: nobody looked for {beyond} acknowledged ones after them"
+            ),
+            remedy: "raise --ledger-events-max (90 bytes of memory an event), or measure for a shorter time".to_owned(),
             invalidates: false,
         }
     }

@@ -6,6 +6,10 @@
 
 use std::time::Duration;
 
+pub use reports::model::Pacing;
+
+use crate::poller::Poller;
+
 /// Longest spin before an intended time, ns: on a machine that wakes up later than this the send delay shows it.
 const SPIN_NS_MAX: u64 = 100_000;
 /// Shortest: what a system call and a look at the clock take.
@@ -15,15 +19,16 @@ const SPIN_NS_MIN: u64 = 2_000;
 const STEP_NS: u64 = 500;
 const STEPS_UP: u64 = 9;
 
-/// How to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pacing {
-    /// Sleep to the end: cheapest, late by as much as the machine takes to wake up.
-    Sleep,
-    /// Sleep, and spin for as long as nine of ten sleeps end late.
-    Hybrid,
-    /// Never sleep: a core for the generator alone.
-    Spin,
+/// How this build waits with it, for the result.
+pub fn description(pacing: Pacing) -> String {
+    let call = Poller::DESCRIPTION;
+    match pacing {
+        Pacing::Sleep => format!("{call}, to the end"),
+        Pacing::Hybrid => {
+            format!("{call}, then spin for as long as it wakes up late, {} µs at most", SPIN_NS_MAX / 1_000)
+        }
+        Pacing::Spin => format!("spin: {call} without waiting, all the time"),
+    }
 }
 
 /// Decides for each wait. One for a sending thread.

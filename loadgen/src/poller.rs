@@ -26,7 +26,7 @@ pub struct Ready {
 pub struct Poller(imp::Poller);
 
 impl Poller {
-    /// How this build waits, for the result.
+    /// The call that waits.
     pub const DESCRIPTION: &'static str = imp::DESCRIPTION;
 
     /// With nothing to watch. Lowers the calling thread's timer slack, which is 50 µs by default on Linux.
@@ -62,7 +62,7 @@ mod imp {
 
     use super::Ready;
 
-    pub const DESCRIPTION: &str = "epoll_pwait2, then spin for as long as it wakes up late, 100 µs at most";
+    pub const DESCRIPTION: &str = "epoll_pwait2";
 
     /// Changes taken with one call.
     const EVENTS_MAX: usize = 256;
@@ -121,7 +121,7 @@ mod imp {
 
     use super::Ready;
 
-    pub const DESCRIPTION: &str = "mio, then spin for as long as it wakes up late, 100 µs at most";
+    pub const DESCRIPTION: &str = "mio";
 
     const EVENTS_MAX: usize = 256;
 

@@ -4,7 +4,7 @@
 //! would each delay the next send. Times are nanoseconds of the run's [`Clock`](crate::clock::Clock).
 //!
 //! Memory: histograms of a fixed size, those of at most `request timeout + 2 s` open seconds, and 40 bytes an acknowledged event for
-//! the ledger.
+//! the ledger, which keeps the first so many events of a run (`ledger_events_max`) and counts the others.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -119,8 +119,10 @@ pub struct Recording {
     pub intervals: Vec<Interval>,
     /// Last done − begin of the steady phase.
     pub last_done_ns: u64,
-    /// Every acknowledgement of a first sending, warm-up included.
+    /// Acknowledgements of a first sending, warm-up included, of events below the limit.
     pub acknowledged: Vec<Acknowledged>,
+    /// The same of events beyond the limit: they are not known one by one.
+    pub acknowledged_beyond: u64,
     /// Repeats that were acknowledged although they must not be, warm-up included.
     pub repeats_accepted: u64,
     /// Outcomes of the warm-up.
@@ -150,6 +152,8 @@ pub struct Recorder {
     /// A second is finished when no sample of it can come any more.
     open_for_ns: u64,
     open: VecDeque<OpenInterval>,
+    /// Events from this number on are not kept for the ledger.
+    ledger_events_max: u64,
     errors: HashMap<String, u64>,
     operations: BTreeMap<Operation, OfOperation>,
     arrivals: Option<ArrivalCheck>,
@@ -183,8 +187,10 @@ impl Recorder {
         steady_length_ns: u64,
         request_timeout_ns: u64,
         arrivals: Option<ArrivalCheck>,
+        ledger_events_max: u64,
     ) -> Self {
         Self {
+            ledger_events_max,
             steady_begin_ns,
             steady_length_ns,
             // Waiting for a connection and waiting for the answer may each take a timeout.
@@ -206,6 +212,7 @@ impl Recorder {
                 intervals: Vec::new(),
                 last_done_ns: 0,
                 acknowledged: Vec::new(),
+                acknowledged_beyond: 0,
                 repeats_accepted: 0,
                 outcomes_warmup: Outcomes::default(),
                 arrivals_check: None,
@@ -249,7 +256,13 @@ impl Recorder {
         };
         let done_ns = sample.done_ns;
         let entries = one.into_iter().chain(several.iter().copied());
-        self.recording.acknowledged.extend(entries.map(|(sequence, id)| Acknowledged { sequence, id, done_ns }));
+        for (sequence, id) in entries {
+            if sequence < self.ledger_events_max {
+                self.recording.acknowledged.push(Acknowledged { sequence, id, done_ns });
+            } else {
+                self.recording.acknowledged_beyond += 1;
+            }
+        }
     }
 
     fn count_details(&mut self, sample: &Sample) {
@@ -472,22 +485,33 @@ impl Drop for Samples {
     }
 }
 
-/// Starts the recording thread. It ends, with the recording, when the [`Samples`] are dropped; `snapshot` is kept up to date.
-pub fn spawn(recorder: Recorder, snapshot: Arc<Mutex<Snapshot>>) -> std::io::Result<(Samples, JoinHandle<Recording>)> {
+/// Starts the recording thread. It ends, with the recording, when the [`Samples`] are dropped; `snapshot` is kept up to date, and `also` is
+/// called there with all samples, some at a time.
+pub fn spawn(
+    recorder: Recorder,
+    snapshot: Arc<Mutex<Snapshot>>,
+    also: impl FnMut(&[Sample]) + Send + 'static,
+) -> std::io::Result<(Samples, JoinHandle<Recording>)> {
     let (channel, receiver) = channel();
     let thread = std::thread::Builder::new()
         .name("recorder".into())
-        .spawn(move || record_all(recorder, &receiver, &snapshot))?;
+        .spawn(move || record_all(recorder, &receiver, &snapshot, also))?;
     Ok((Samples { buffer: Vec::with_capacity(BUFFER_SAMPLES), handed_over_ns: 0, channel }, thread))
 }
 
-fn record_all(mut recorder: Recorder, receiver: &Receiver<Vec<Sample>>, snapshot: &Mutex<Snapshot>) -> Recording {
+fn record_all(
+    mut recorder: Recorder,
+    receiver: &Receiver<Vec<Sample>>,
+    snapshot: &Mutex<Snapshot>,
+    mut also: impl FnMut(&[Sample]),
+) -> Recording {
     const SNAPSHOT_EVERY_NS: u64 = 250_000_000;
     let mut snapshot_ns = 0;
     for samples in receiver {
         for sample in &samples {
             recorder.record(sample);
         }
+        also(&samples);
         let newest_ns = samples.last().map_or(0, |sample| sample.done_ns);
         if newest_ns > snapshot_ns + SNAPSHOT_EVERY_NS {
             snapshot_ns = newest_ns;
@@ -526,7 +550,7 @@ mod tests {
     }
 
     fn record(samples: &[Sample]) -> Recording {
-        let mut recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS, None);
+        let mut recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS, None, 4);
         samples.iter().for_each(|sample| recorder.record(sample));
         recorder.finish()
     }
@@ -606,13 +630,24 @@ mod tests {
     #[test]
     fn the_thread_gives_back_everything_that_was_pushed() {
         let snapshot = Arc::default();
-        let recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS, None);
-        let (mut samples, thread) = spawn(recorder, Arc::clone(&snapshot)).expect("a thread");
+        let recorder = Recorder::new(WARMUP_NS, 10_000 * MS, 2_000 * MS, None, 4);
+        let (mut samples, thread) = spawn(recorder, Arc::clone(&snapshot), |_| {}).expect("a thread");
         (0..5_000).for_each(|at_ms| samples.push(sample(at_ms, accepted())));
         drop(samples);
         let recording = thread.join().expect("the recording");
         assert_eq!(recording.outcomes.accepted, 5_000);
         assert_eq!(snapshot.lock().expect("the snapshot").outcomes.accepted, 5_000);
+    }
+
+    #[test]
+    fn acknowledgements_beyond_the_limit_are_counted_and_take_no_memory() {
+        let mut batch = sample(2, accepted());
+        batch.operation = Operation::Batch;
+        let acknowledged = (2..6).map(|sequence| (sequence, None)).collect();
+        batch.outcome = SampleOutcome::Batch { status: 200, acknowledged, refused: 0 };
+        let recording = record(&[sample(0, accepted()), batch, sample(9, accepted())]);
+        let kept: Vec<_> = recording.acknowledged.iter().map(|entry| entry.sequence).collect();
+        assert_eq!((kept, recording.acknowledged_beyond), (vec![0, 2, 3], 3));
     }
 
     fn any_outcome() -> impl Strategy<Value = SampleOutcome> {

@@ -48,5 +48,6 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
             findings.add(&measurement).await;
         }
     }
+    findings.caveats.extend(context.samples.as_ref().and_then(|file| file.finish()));
     Run { calibration, ..findings.into_run(context, plan) }
 }

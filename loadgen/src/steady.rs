@@ -22,10 +22,10 @@ use crate::connection::Destination;
 use crate::observe::health::HealthWatch;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessUsage, cpu_s_of_all};
-use crate::pace::Pacing;
 use crate::payload::Payloads;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
+use crate::samples::Rows;
 use crate::schedule::{Schedule, ScheduleSpec};
 use crate::send::{Load, Sent};
 use crate::target::Target;
@@ -53,6 +53,8 @@ pub struct Steady<'a> {
     pub seed: u64,
     /// Set from outside to end early.
     pub stop: &'a Arc<AtomicBool>,
+    /// Where every request is written down.
+    pub rows: Option<Rows>,
     /// Kept up to date for the progress line.
     pub snapshot: Arc<Mutex<Snapshot>>,
     /// Process of the server, when it is ours.
@@ -74,6 +76,8 @@ pub struct Loaded {
     pub durability: Option<String>,
     /// For the ledger.
     pub acknowledged: Vec<Acknowledged>,
+    /// For the ledger: acknowledgements beyond its limit.
+    pub acknowledged_beyond: u64,
     /// For the ledger.
     pub repeats_accepted: u64,
     /// Sequence numbers used.
@@ -133,7 +137,7 @@ impl Steady<'_> {
         Ok(self.loaded(recording, sent, backlog, resources, health))
     }
 
-    fn start_sending(&self, begun: oneshot::Sender<(u64, RecordingThread)>) -> io::Result<SendingThread> {
+    fn start_sending(&mut self, begun: oneshot::Sender<(u64, RecordingThread)>) -> io::Result<SendingThread> {
         let plan = self.plan;
         let (warmup_ns, steady_ns) = (plan.warmup_ms * 1_000_000, plan.duration_ms * 1_000_000);
         let timeout_ns = plan.request_timeout_ms * 1_000_000;
@@ -149,16 +153,19 @@ impl Steady<'_> {
             ),
             destination: self.destination.clone(),
             connections: plan.connections as usize,
-            pacing: Pacing::Hybrid,
+            pacing: plan.pacing,
             request_timeout: Duration::from_millis(plan.request_timeout_ms),
             stop: Arc::clone(self.stop),
         };
         let arrivals = self.arrival_check(steady_ns, timeout_ns);
-        let snapshot = Arc::clone(&self.snapshot);
+        let (snapshot, mut rows) = (Arc::clone(&self.snapshot), self.rows.take());
+        let ledger_events_max = if plan.ledger { plan.ledger_events_max } else { 0 };
         std::thread::Builder::new().name(SENDING_THREAD.into()).spawn(move || {
             load.run(|begin_ns| {
-                let recorder = Recorder::new(begin_ns + warmup_ns, steady_ns, timeout_ns, arrivals);
-                let (samples, recording) = recorder::spawn(recorder, snapshot)?;
+                let recorder = Recorder::new(begin_ns + warmup_ns, steady_ns, timeout_ns, arrivals, ledger_events_max);
+                let (samples, recording) = recorder::spawn(recorder, snapshot, move |samples| {
+                    rows.iter_mut().for_each(|rows| rows.write(samples));
+                })?;
                 // The receiver is waiting; if it were gone, so would be the run.
                 let _ = begun.send((begin_ns, recording));
                 Ok(samples)
@@ -275,6 +282,7 @@ impl Steady<'_> {
             health,
             durability: sent.durability,
             acknowledged: recording.acknowledged,
+            acknowledged_beyond: recording.acknowledged_beyond,
             repeats_accepted: recording.repeats_accepted,
             planned: sent.planned,
         }

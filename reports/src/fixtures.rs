@@ -396,6 +396,7 @@ fn plan(
         request_timeout_ms: TIMEOUT_NS / 1_000_000,
         mix: Mix::default(),
         batch_events: 10,
+        pacing: Pacing::Hybrid,
         http: HttpVersion::Http1,
         connections: 16,
         streams: 1,
@@ -411,6 +412,7 @@ fn plan(
         objectives: objectives.iter().map(|o| (*o).to_owned()).collect(),
         ledger: true,
         calibration: true,
+        ledger_events_max: LEDGER_EVENTS_MAX_DEFAULT,
     }
 }
 
@@ -625,4 +627,24 @@ pub fn assert_golden(path: &std::path::Path, actual: &str) {
         cut(&expected),
         cut(actual)
     );
+}
+
+/// [`three_modes`], each of whose loads was a mix of nine events to one look into the inbox.
+pub fn mixed() -> Run {
+    let mut run = three_modes();
+    for result in &mut run.results {
+        let load = &result.load;
+        let part = |operation, planned: u64, events_acknowledged| OperationLoad {
+            operation,
+            planned,
+            outcomes: Outcomes { accepted: planned, ..Outcomes::default() },
+            events_acknowledged,
+            response_time: load.response_time.clone(),
+            service_time: load.service_time.clone(),
+        };
+        let looks = load.planned / 10;
+        let ingest = part(Operation::Ingest, load.planned - looks, load.planned - looks);
+        result.load.operations = vec![ingest, part(Operation::Inbox, looks, 0)];
+    }
+    run
 }

@@ -96,6 +96,9 @@ pub struct Plan {
     /// Events in one request of the operation `batch`.
     #[serde(default = "batch_events_default")]
     pub batch_events: u32,
+    /// How the generator waits for what is due.
+    #[serde(default)]
+    pub pacing: Pacing,
     /// Protocol of the load's connections.
     #[serde(default)]
     pub http: HttpVersion,
@@ -133,6 +136,9 @@ pub struct Plan {
     /// Whether the floor of the machine was to be measured first.
     #[serde(default)]
     pub calibration: bool,
+    /// First events of a run that the ledger keeps; what is acknowledged of later ones is unverified.
+    #[serde(default = "ledger_events_max_default")]
+    pub ledger_events_max: u64,
 }
 
 /// One thing to measure: a target in one configuration.
@@ -267,6 +273,19 @@ pub enum HttpVersion {
     Http2,
 }
 
+/// How the generator waits for the time at which a request is due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pacing {
+    /// Sleep to the end: cheapest, late by as much as the machine takes to wake up.
+    Sleep,
+    /// Sleep, and spin for as long as nine of ten sleeps end late.
+    #[default]
+    Hybrid,
+    /// Never sleep: a core for the generator alone.
+    Spin,
+}
+
 /// What results that do not say it had.
 fn one() -> u32 {
     1
@@ -275,6 +294,13 @@ fn one() -> u32 {
 /// Results that do not say it sent no batches.
 fn batch_events_default() -> u32 {
     10
+}
+
+/// Events that the ledger keeps unless told otherwise: about 1.8 GB while it is reconciled.
+pub const LEDGER_EVENTS_MAX_DEFAULT: u64 = 20_000_000;
+
+fn ledger_events_max_default() -> u64 {
+    LEDGER_EVENTS_MAX_DEFAULT
 }
 
 /// The machine and the build, as found.
@@ -406,6 +432,8 @@ pub enum CaveatKind {
     LedgerIncomplete,
     /// Persisted events this run sent, but for which no acknowledgement was read.
     PersistedWithoutAcknowledgement,
+    /// Not every request could be written to the file that was asked for.
+    SamplesIncomplete,
     /// SQL could not be counted, or only by the target's own word.
     SqlCountUnavailable,
     /// Unoptimised build.
@@ -581,6 +609,21 @@ pub enum Operation {
     Inbox,
     /// `POST /api/ack/{id}`: taking one event out of the inbox.
     Ack,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Batch, Self::Inbox, Self::Ack];
+
+    /// As plans, objectives and reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Batch => "batch",
+            Self::Inbox => "inbox",
+            Self::Ack => "ack",
+        }
+    }
 }
 
 /// One operation's part of the steady phase.
@@ -1022,6 +1065,7 @@ impl CaveatKind {
             Self::LedgerLeftOut => "ledger left out",
             Self::LedgerIncomplete => "ledger incomplete",
             Self::PersistedWithoutAcknowledgement => "persisted without acknowledgement",
+            Self::SamplesIncomplete => "samples incomplete",
             Self::SqlCountUnavailable => "SQL count unavailable",
             Self::DebugBuild => "debug build",
             Self::ClosedLoop => "closed loop",

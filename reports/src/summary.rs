@@ -6,7 +6,7 @@
 use crate::calibration;
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Calibration, Run, TargetResult, Times, Variant};
+use crate::model::{Calibration, Operation, OperationLoad, Run, TargetResult, Times, Variant};
 use crate::stats;
 
 /// One variant with its repetitions.
@@ -261,6 +261,45 @@ pub fn time_to_durable(r: &TargetResult) -> Option<&Times> {
     r.ledger.as_ref()?.time_to_durable.as_ref().map(|t| &t.times)
 }
 
+/// The operations by themselves, where several were mixed.
+pub fn operation_rows(run: &Run) -> Vec<Row> {
+    let groups = groups(run);
+    let mut rows = Vec::new();
+    for operation in Operation::ALL {
+        let part = |r: &'_ TargetResult| r.load.operations.iter().position(|part| part.operation == operation);
+        if !groups.iter().flat_map(|g| &g.results).any(|r| part(r).is_some()) {
+            continue;
+        }
+        let mut row = |label: &str, read: &dyn Fn(&Group<'_>) -> Cell| {
+            let label = format!("{}: {label}", operation.name());
+            rows.push(Row { label, cells: groups.iter().map(read).collect() });
+        };
+        let number = |read: fn(&OperationLoad) -> u64| {
+            move |g: &Group<'_>| {
+                g.cell(|r| Some(read(&r.load.operations[part(r)?]) as f64), |n| format::count(n as u64))
+            }
+        };
+        row("planned", &number(|part| part.planned));
+        row("accepted", &number(|part| part.outcomes.accepted));
+        if matches!(operation, Operation::Ingest | Operation::Batch) {
+            row("events acknowledged", &number(|part| part.events_acknowledged));
+        }
+        for q in [0.5, 0.99] {
+            let name = format::quantile_name(q);
+            row(&format!("response time {name}"), &|g| {
+                g.quantile(|r| Some(&r.load.operations[part(r)?].response_time), q)
+            });
+        }
+        for q in [0.5, 0.99] {
+            let name = format::quantile_name(q);
+            row(&format!("service time {name}"), &|g| {
+                g.quantile(|r| Some(&r.load.operations[part(r)?].service_time), q)
+            });
+        }
+    }
+    rows
+}
+
 /// The numbers that are asked for first; a column a variant, and the floor's where [`headings`] has it.
 pub fn key_rows(run: &Run) -> Vec<Row> {
     let rows = Rows::of(run);
@@ -302,4 +341,27 @@ pub fn key_rows(run: &Run) -> Vec<Row> {
             g.cell(|r| r.resources.server_rss_peak_bytes.map(|n| n as f64), format::bytes)
         }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn operations_have_rows_of_their_own_where_several_were_mixed() {
+        assert!(operation_rows(&fixtures::three_modes()).is_empty());
+        let run = fixtures::mixed();
+        let labels: Vec<String> = operation_rows(&run).into_iter().map(|row| row.label).collect();
+        let times = ["response time p50", "response time p99", "service time p50", "service time p99"];
+        let of = |name: &str, counts: &[&str]| -> Vec<String> {
+            counts.iter().chain(&times).map(|what| format!("{name}: {what}")).collect()
+        };
+        let expected =
+            [of("ingest", &["planned", "accepted", "events acknowledged"]), of("inbox", &["planned", "accepted"])];
+        assert_eq!(labels, expected.concat());
+        let text = crate::table::render(&run);
+        assert!(text.contains("by operation") && text.contains("inbox: response time p99"), "{text}");
+        assert!(crate::html::render(&run).contains("By operation"));
+    }
 }

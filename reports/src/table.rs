@@ -31,6 +31,11 @@ pub fn render_width(run: &Run, width: usize) -> String {
             run.plan.repeat
         ));
     }
+    let operations = summary::operation_rows(run);
+    if !operations.is_empty() {
+        let names: Vec<String> = summary::groups(run).iter().map(|group| group.name.to_owned()).collect();
+        parts.push(format!("by operation\n{}", rows(&names, &operations, width)));
+    }
     parts.extend(trust::line(run));
     if let Some(table) = compare::before_after(run) {
         let headings: Vec<String> = std::iter::once(format!("old: {}", table.old))

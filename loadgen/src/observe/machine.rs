@@ -5,10 +5,10 @@ use std::path::Path;
 
 use reports::model::Environment;
 
-use crate::poller::Poller;
+use crate::pace::{self, Pacing};
 
 /// The environment of a run against a target on this host or another, whose data are under `data` when that is known.
-pub fn environment(same_host: bool, data: Option<&Path>) -> Environment {
+pub fn environment(same_host: bool, data: Option<&Path>, pacing: Pacing) -> Environment {
     let kernel = rustix::system::uname();
     Environment {
         os: os_name().unwrap_or_else(|| kernel.sysname().to_string_lossy().into_owned()),
@@ -20,7 +20,7 @@ pub fn environment(same_host: bool, data: Option<&Path>) -> Environment {
         virtualization: virtualization(),
         same_host,
         data_filesystem: data.and_then(filesystem),
-        pacing: Poller::DESCRIPTION.to_owned(),
+        pacing: pace::description(pacing),
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_cores_memory_and_a_filesystem() {
-        let environment = environment(true, Some(Path::new("/proc/self")));
+        let environment = environment(true, Some(Path::new("/proc/self")), Pacing::Hybrid);
         assert!(environment.cores >= 1 && environment.memory_bytes > 0);
         assert_eq!(environment.data_filesystem.as_deref(), Some("proc"));
     }

@@ -7,7 +7,7 @@ use reports::model::Role;
 use serde::Deserialize;
 
 use super::PlanError;
-use super::spelling::{Arrivals, AskedMix, AskedShape, AskedSizes, Http, ShapeKind, Span};
+use super::spelling::{Arrivals, AskedMix, AskedPacing, AskedShape, AskedSizes, Http, ShapeKind, Span};
 
 /// A plan as asked for: every key is a flag and a key of a plan file; what is left out has a default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -107,6 +107,12 @@ pub struct Asked {
     #[arg(long, value_name = "N")]
     pub streams: Option<u32>,
 
+    /// How to wait for what is due: sleep (cheapest; as late as the machine takes to wake up, some 50 µs), hybrid (sleeps, and spins for
+    /// as long as sleeps end late, 100 µs at most) or spin (a core for the generator alone; on a machine with fewer than two cores to
+    /// spare that delays the target) [default: hybrid]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub pacing: Option<AskedPacing>,
+
     /// Certificate (PEM) of an authority to trust beside the system's, for https targets
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
@@ -147,6 +153,11 @@ pub struct Asked {
     /// Do not measure the floor of this machine before the first repetition (a server that does nothing, for four seconds)
     #[arg(long)]
     pub no_calibration: bool,
+
+    /// First events of a repetition that the ledger keeps, at 90 bytes of memory each, 1 to 10^9; what is acknowledged of later ones is
+    /// unverified, and the result says so [default: 20000000]
+    #[arg(long, value_name = "N")]
+    pub ledger_events_max: Option<u64>,
 
     /// Name of the plan (in a file).
     #[arg(skip)]
@@ -230,6 +241,7 @@ impl Asked {
             http: self.http.or(base.http),
             connections: self.connections.or(base.connections),
             streams: self.streams.or(base.streams),
+            pacing: self.pacing.or(base.pacing),
             tls_ca: self.tls_ca.or(base.tls_ca),
             tls_insecure: self.tls_insecure || base.tls_insecure,
             payload_bytes: self.payload_bytes.or(base.payload_bytes),
@@ -240,6 +252,7 @@ impl Asked {
             slo: list(self.slo, base.slo),
             no_ledger: self.no_ledger || base.no_ledger,
             no_calibration: self.no_calibration || base.no_calibration,
+            ledger_events_max: self.ledger_events_max.or(base.ledger_events_max),
             name: self.name.or(base.name),
             variants,
         }

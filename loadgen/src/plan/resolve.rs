@@ -19,6 +19,7 @@ const CONNECTIONS_MAX: u32 = 10_000;
 const STREAMS_MAX: u32 = 1_000;
 const ORGANIZATIONS_MAX: u32 = 10_000;
 const REPEAT_MAX: u32 = 1_000;
+const LEDGER_EVENTS_MAX: u64 = 1_000_000_000;
 /// What the contract allows in one batch.
 const BATCH_EVENTS_MAX: u32 = 1_000;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -59,6 +60,7 @@ impl Asked {
             request_timeout_ms: milliseconds("--request-timeout", self.request_timeout, 5_000, 1)?,
             mix: self.mix.map_or_else(Mix::default, |asked| asked.0),
             batch_events: within("--batch-events", self.batch_events.unwrap_or(10), 1, BATCH_EVENTS_MAX, "events")?,
+            pacing: self.pacing.map_or_else(Default::default, Into::into),
             http,
             connections: within("--connections", self.connections.unwrap_or(64), 1, CONNECTIONS_MAX, "connections")?,
             streams,
@@ -74,6 +76,13 @@ impl Asked {
             objectives: self.slo,
             ledger: !self.no_ledger,
             calibration: !self.no_calibration,
+            ledger_events_max: within(
+                "--ledger-events-max",
+                self.ledger_events_max.unwrap_or(model::LEDGER_EVENTS_MAX_DEFAULT),
+                1,
+                LEDGER_EVENTS_MAX,
+                "events",
+            )?,
         };
         check_batches(&plan, timeline.as_ref())?;
         Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca })

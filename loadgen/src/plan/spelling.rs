@@ -54,6 +54,28 @@ impl From<Http> for model::HttpVersion {
     }
 }
 
+/// How to wait for what is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskedPacing {
+    /// Sleep to the end
+    Sleep,
+    /// Sleep, then spin
+    Hybrid,
+    /// Spin
+    Spin,
+}
+
+impl From<AskedPacing> for model::Pacing {
+    fn from(pacing: AskedPacing) -> Self {
+        match pacing {
+            AskedPacing::Sleep => Self::Sleep,
+            AskedPacing::Hybrid => Self::Hybrid,
+            AskedPacing::Spin => Self::Spin,
+        }
+    }
+}
+
 /// A length of time as people write it: `500ms`, `10s`, `2m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);

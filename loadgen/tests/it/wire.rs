@@ -385,3 +385,61 @@ fn mixed_operations_come_in_the_shares_asked_for_and_every_event_of_a_batch_is_k
         assert_eq!((ledger.lost, ledger.duplicated, ledger.corrupted, ledger.unverified), (0, 0, 0, 0), "{ledger:?}");
     }
 }
+
+#[test]
+fn every_request_is_a_row_of_the_file_that_was_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("samples.csv");
+    let mix = ["--mix", "ingest 3, batch 1", "--repeat", "2", "--pacing", "spin"];
+    let done = run(&[&["--mode", "null", "--samples", path.to_str().expect("a path")], &mix[..]].concat());
+    let load = adds_up(&done);
+    let text = std::fs::read_to_string(&path).expect("the file");
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|row| row.split(',').collect()).collect();
+    let warm_up_end = |repetition: &str| {
+        let first = rows.iter().filter(|row| row[1] == repetition).map(|row| row[5].parse().expect("ns")).min();
+        first.unwrap_or(0_u64) + 200_000_000
+    };
+    let first = rows.iter().filter(|row| row[1] == "1");
+    let (count, steady) = (
+        first.clone().count() as u64,
+        first.filter(|row| row[5].parse::<u64>().is_ok_and(|at| at >= warm_up_end("1"))),
+    );
+    // The first event is due a little after the begin, so the begin of the steady phase is not known to the row.
+    assert!(
+        count > load.planned && (steady.count() as u64).abs_diff(load.planned) < 20,
+        "{count} rows, {} planned",
+        load.planned
+    );
+    assert!(rows.iter().any(|row| row[1] == "2"), "rows of the second repetition");
+    for row in rows.iter().filter(|row| row[9] == "accepted") {
+        let [intended, sendable, sent, done] = [5, 6, 7, 8].map(|at| row[at].parse::<u64>().expect("ns"));
+        assert!(intended <= sendable && sendable <= sent && sent <= done, "{row:?}");
+        assert_eq!((row[2] == "ingest", row[10].len()), (!row[4].is_empty(), 3), "{row:?}");
+    }
+    assert!(done.run.environment.pacing.starts_with("spin"), "{}", done.run.environment.pacing);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_under_the_samples_is_a_caveat_and_the_run_goes_on() {
+    let done = run(&["--mode", "null", "--samples", "/dev/full", "--rate", "2000"]);
+    adds_up(&done);
+    let caveat = done.run.caveats.iter().find(|caveat| caveat.kind == CaveatKind::SamplesIncomplete);
+    assert!(caveat.is_some_and(|caveat| caveat.detail.contains("No space left")), "{}", done.text);
+}
+
+#[test]
+fn a_ledger_that_is_full_says_how_much_nobody_looked_for() {
+    let done = run(&["--mode", "cache-first", "--ledger-events-max", "50", "--drain-timeout", "10s"]);
+    let load = adds_up(&done);
+    let ledger = done.run.results[0].ledger.as_ref().expect("a ledger");
+    assert!(ledger.acknowledged >= load.outcomes.accepted, "{ledger:?}");
+    assert_eq!(ledger.persisted + ledger.unverified, ledger.acknowledged, "{ledger:?}");
+    assert!(ledger.persisted > 0 && ledger.persisted <= 50, "{ledger:?}");
+    assert_eq!((ledger.lost, ledger.corrupted, ledger.duplicated, ledger.unacknowledged), (0, 0, 0, 0), "{ledger:?}");
+    assert!(
+        done.text.contains("keeps the first 50 events") && done.text.contains("--ledger-events-max"),
+        "{}",
+        done.text
+    );
+}

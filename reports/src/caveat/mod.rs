@@ -279,7 +279,7 @@ const RULES: &[Rule] = &[
     Rule {
         kind: CaveatKind::LedgerIncomplete,
         invalidates: false,
-        remedy: "find out why the store could not be read to the end, or raise the drain timeout",
+        remedy: "find out why the store could not be read to the end, or raise the drain timeout or the ledger's limit",
         check: |_, r| {
             let ledger = r.ledger.as_ref()?;
             let of = format::counted(ledger.acknowledged, "acknowledged event");

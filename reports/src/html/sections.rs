@@ -38,6 +38,7 @@ pub fn all(run: &Run) -> Vec<Section> {
         key_numbers(run),
         objectives(run),
         times(run),
+        operations(run),
         over_time(run),
         durable(run),
         ledger(run),
@@ -153,6 +154,17 @@ fn times(run: &Run) -> Option<Section> {
                       (due → sent) the tool's own fault; the lower and the later a curve bends up the better, and where it is \
                       faint it rests on fewer than 10 samples or is only a lower bound.",
         body: html! { (charts(drawn)) (number_table(&summary::headings(run), &rows)) },
+    })
+}
+
+fn operations(run: &Run) -> Option<Section> {
+    let rows = summary::operation_rows(run);
+    (!rows.is_empty()).then(|| Section {
+        id: "operations",
+        title: "By operation",
+        how_to_read: "The load mixed several operations; the numbers above are of all of them together. A batch is one request of several \
+                      events, each acknowledged by itself.",
+        body: number_table(&names(run), &rows),
     })
 }
 

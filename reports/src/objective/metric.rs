@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::format;
-use crate::model::{TargetResult, Times};
+use crate::model::{Operation, OperationLoad, TargetResult, Times};
 use crate::stats;
 
 /// Kind of quantity.
@@ -151,6 +151,8 @@ enum Kind {
 struct Distribution {
     name: &'static str,
     read: fn(&TargetResult) -> Option<&Times>,
+    /// Of a response time: the service time that is a part of it.
+    service: Option<fn(&TargetResult) -> Option<&Times>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -167,14 +169,55 @@ struct Plain {
     read: fn(&TargetResult) -> Option<f64>,
 }
 
+const fn times(name: &'static str, read: fn(&TargetResult) -> Option<&Times>) -> Distribution {
+    Distribution { name, read, service: None }
+}
+
+const fn response(
+    name: &'static str,
+    read: fn(&TargetResult) -> Option<&Times>,
+    service: fn(&TargetResult) -> Option<&Times>,
+) -> Distribution {
+    Distribution { name, read, service: Some(service) }
+}
+
+/// One operation's part of the load; only where several were mixed.
+fn part(r: &TargetResult, operation: Operation) -> Option<&OperationLoad> {
+    r.load.operations.iter().find(|part| part.operation == operation)
+}
+
 const DISTRIBUTIONS: &[Distribution] = &[
-    Distribution { name: "response_time", read: |r| Some(&r.load.response_time) },
-    Distribution { name: "service_time", read: |r| Some(&r.load.service_time) },
-    Distribution { name: "send_delay", read: |r| Some(&r.load.send_delay) },
-    Distribution { name: "connection_wait", read: |r| Some(&r.load.connection_wait) },
-    Distribution { name: "refused_time", read: |r| Some(&r.load.refused_time) },
-    Distribution { name: "connect_time", read: |r| Some(&r.load.connect_time) },
-    Distribution { name: "time_to_durable", read: |r| Some(&r.ledger.as_ref()?.time_to_durable.as_ref()?.times) },
+    response("response_time", |r| Some(&r.load.response_time), |r| Some(&r.load.service_time)),
+    times("service_time", |r| Some(&r.load.service_time)),
+    times("send_delay", |r| Some(&r.load.send_delay)),
+    times("connection_wait", |r| Some(&r.load.connection_wait)),
+    times("refused_time", |r| Some(&r.load.refused_time)),
+    times("connect_time", |r| Some(&r.load.connect_time)),
+    times("time_to_durable", |r| Some(&r.ledger.as_ref()?.time_to_durable.as_ref()?.times)),
+    response(
+        "ingest.response_time",
+        |r| Some(&part(r, Operation::Ingest)?.response_time),
+        |r| Some(&part(r, Operation::Ingest)?.service_time),
+    ),
+    times("ingest.service_time", |r| Some(&part(r, Operation::Ingest)?.service_time)),
+    response(
+        "batch.response_time",
+        |r| Some(&part(r, Operation::Batch)?.response_time),
+        |r| Some(&part(r, Operation::Batch)?.service_time),
+    ),
+    times("batch.service_time", |r| Some(&part(r, Operation::Batch)?.service_time)),
+    response(
+        "inbox.response_time",
+        |r| Some(&part(r, Operation::Inbox)?.response_time),
+        |r| Some(&part(r, Operation::Inbox)?.service_time),
+    ),
+    times("inbox.service_time", |r| Some(&part(r, Operation::Inbox)?.service_time)),
+    response(
+        "ack.response_time",
+        |r| Some(&part(r, Operation::Ack)?.response_time),
+        |r| Some(&part(r, Operation::Ack)?.service_time),
+    ),
+    times("ack.service_time", |r| Some(&part(r, Operation::Ack)?.service_time)),
 ];
 
 const STATISTICS: &[(&str, Statistic)] = &[
@@ -251,9 +294,9 @@ impl Metric {
         if let Some(plain) = PLAIN.iter().find(|p| p.name == name) {
             return Some(Self(Kind::Plain(plain)));
         }
-        let (distribution, statistic) = name.split_once('.')?;
+        let of = |d: &'static Distribution| Some((d, name.strip_prefix(d.name)?.strip_prefix('.')?));
+        let (distribution, statistic) = DISTRIBUTIONS.iter().find_map(of)?;
         let statistic = statistic.replace('.', "");
-        let distribution = DISTRIBUTIONS.iter().find(|d| d.name == distribution)?;
         Some(Self(Kind::Time(distribution, STATISTICS.iter().find(|(s, _)| *s == statistic)?)))
     }
 
@@ -273,7 +316,7 @@ impl Metric {
     /// The quantile, when it is one of the response time, of which the send delay is a part.
     pub(crate) fn response_time_quantile(self) -> Option<f64> {
         match self.0 {
-            Kind::Time(Distribution { name: "response_time", .. }, (_, Statistic::Quantile(q))) => Some(*q),
+            Kind::Time(Distribution { service: Some(_), .. }, (_, Statistic::Quantile(q))) => Some(*q),
             _ => None,
         }
     }
@@ -292,7 +335,10 @@ impl Metric {
                 let reading =
                     (distribution.read)(result).map_or_else(missing, |times| read_times(times, name, *statistic));
                 match self.response_time_quantile() {
-                    Some(q) => reading.less_own(result.load.send_delay.quantile_ns(q), least_service(result, q)),
+                    Some(q) => {
+                        let least = distribution.least_service(result, q);
+                        reading.less_own(result.load.send_delay.quantile_ns(q), least)
+                    }
                     None => reading,
                 }
             }
@@ -300,11 +346,14 @@ impl Metric {
     }
 }
 
-/// What the response time would have been at least without any send delay: the service time is a part of it. 0 when events that were never
-/// sent are in the one and not in the other.
-fn least_service(result: &TargetResult, q: f64) -> f64 {
-    let load = &result.load;
-    if load.service_time.count == load.response_time.count { load.service_time.quantile_ns(q) } else { 0.0 }
+impl Distribution {
+    /// What a response time would have been at least without any send delay: the service time is a part of it. 0 when events that were
+    /// never sent are in the one and not in the other.
+    fn least_service(&self, result: &TargetResult, q: f64) -> f64 {
+        let service = self.service.and_then(|read| read(result));
+        let whole = (self.read)(result).map_or(0, |times| times.count);
+        service.filter(|service| service.count == whole).map_or(0.0, |service| service.quantile_ns(q))
+    }
 }
 
 fn read_times(times: &Times, name: &str, statistic: Statistic) -> Reading {

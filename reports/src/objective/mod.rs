@@ -5,6 +5,8 @@
 //! bound     = number [ unit ]            1ms, 500MiB, 150, 0.99, 99%
 //!           | number "x" variant         1.5 x null: that many times the same metric of another variant, same repetition
 //! ```
+//! A metric of one operation of a mix has its name before it: `inbox.response_time.p99 < 20ms`.
+//!
 //! Without a variant it is demanded of every variant it can apply to: nothing that is about storing is asked of mode `null`,
 //! and a ratio is not asked of the variant it refers to.
 //!

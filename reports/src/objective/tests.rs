@@ -56,7 +56,7 @@ did you mean response_time.p90? response_time has p50, p90, p99, p999, p9999, mi
 no metric is called "latency.p99"
   latency.p99 < 1ms
   ^^^^^^^^^^^
-metrics begin with response_time, service_time, send_delay, connection_wait, refused_time, connect_time, time_to_durable, offered_per_s, achieved_per_s, achieved_ratio, load, backlog, ledger, idle, resources
+metrics begin with response_time, service_time, send_delay, connection_wait, refused_time, connect_time, time_to_durable, ingest, batch, inbox, ack, offered_per_s, achieved_per_s, achieved_ratio, load, backlog, ledger, idle, resources
 
 no metric is called "ledger.losst"
   ledger.losst == 0
@@ -295,4 +295,19 @@ proptest! {
         let objective = objective.map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(parse(&objective.to_string()).unwrap(), objective);
     }
+}
+
+#[test]
+fn an_operation_of_a_mix_has_objectives_of_its_own() {
+    let judged = |mut run: Run, text: &str| {
+        run.plan.objectives = vec![text.to_owned()];
+        evaluate(&run).swap_remove(0)
+    };
+    let text = "cache-first: inbox.response_time.p99 < 20ms";
+    let met = judged(fixtures::mixed(), text);
+    assert_eq!((met.met, met.expression.as_str()), (Some(true), text));
+    assert_eq!(judged(fixtures::mixed(), "cache-first: inbox.service_time.p99 < 1us").met, Some(false));
+    let never = judged(fixtures::three_modes(), text);
+    assert_eq!((never.met, never.value), (None, None), "nobody looked into the inbox");
+    assert!(parse("inbox.response_time.p98 < 1ms").unwrap_err().help.contains("response_time.p99"));
 }
