@@ -26,7 +26,7 @@ fn enter(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS));
     group.bench_function("enter_1000", |bencher| {
         bencher.iter_batched(
-            || (Reconciliation::new(&acknowledged, &payloads, EVENTS, Clock::start()), shown()),
+            || (Reconciliation::new(&acknowledged, &payloads, EVENTS, EVENTS, Clock::start()), shown()),
             |(mut found, shown)| {
                 shown.iter().for_each(|event| found.enter(event));
                 assert_eq!(found.missing(), 0);

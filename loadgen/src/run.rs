@@ -197,7 +197,6 @@ impl Measurement<'_> {
         result.health = Some(loaded.health);
         result.durability = loaded.durability;
         if plan.ledger && self.variant.mode.as_deref() != Some("null") {
-            self.progress.phase(&self.variant.name, "drain", None);
             let account = Account {
                 acknowledged: &loaded.acknowledged,
                 repeats_accepted: loaded.repeats_accepted,
@@ -209,10 +208,7 @@ impl Measurement<'_> {
                 load_end,
                 patience: Duration::from_millis(plan.drain_timeout_ms),
             };
-            let (ledger, error) = ledger::reconcile(&account, &running.target, clock).await;
-            result.ledger = Some(ledger);
-            caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
-            caveats.extend((loaded.acknowledged_beyond > 0).then(|| self.full_ledger(loaded.acknowledged_beyond)));
+            caveats.extend(self.reconcile(&account, result, &running.target, clock).await);
         }
         if plan.idle_ms > 0 && !self.context.stop.load(Ordering::Relaxed) {
             self.progress.phase(&self.variant.name, "idle", None);
@@ -228,6 +224,21 @@ impl Measurement<'_> {
             result.idle = Some(watched);
         }
         Ok(())
+    }
+
+    async fn reconcile(
+        &self,
+        account: &Account<'_>,
+        result: &mut TargetResult,
+        target: &Target,
+        clock: Clock,
+    ) -> Vec<Caveat> {
+        self.progress.phase(&self.variant.name, "drain", None);
+        let (ledger, error) = ledger::reconcile(account, target, clock).await;
+        result.ledger = Some(ledger);
+        let beyond = account.acknowledged_beyond;
+        let full = (beyond > 0).then(|| self.full_ledger(beyond));
+        error.map(|error| self.incomplete_ledger(&error)).into_iter().chain(full).collect()
     }
 
     /// The target answered the load and then could not show what it kept: nobody is guilty, nothing is proven.
