@@ -31,7 +31,7 @@ fn record(criterion: &mut Criterion) {
             histogram.record(black_box(80_000 + sequence % 1_000 * 100));
         });
     });
-    let mut recorder = Recorder::new(0, u64::MAX, 1_000_000_000, None);
+    let mut recorder = Recorder::new(0, u64::MAX, 1_000_000_000, None, u64::MAX);
     group.bench_function("add_up", |bencher| {
         bencher.iter(|| {
             sequence += 1;
@@ -39,7 +39,8 @@ fn record(criterion: &mut Criterion) {
         });
     });
     let (mut samples, thread) =
-        spawn(Recorder::new(0, u64::MAX, 1_000_000_000, None), std::sync::Arc::default()).expect("a thread");
+        spawn(Recorder::new(0, u64::MAX, 1_000_000_000, None, u64::MAX), std::sync::Arc::default(), |_| {})
+            .expect("a thread");
     group.bench_function("hand_over", |bencher| {
         bencher.iter(|| {
             sequence += 1;
