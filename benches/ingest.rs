@@ -39,7 +39,7 @@ async fn app(pending: &Arc<Pending>, key: &str) -> Arc<App> {
     let settings = Flags::parse_from(["server", "--rate-limit-enterprise-per-minute", "1000000000"]).settings;
     let metrics = Arc::new(Metrics::new(&BuildInfo::default()));
     let dedup = Dedup::new(&settings.limits, Some(Arc::clone(pending)), CacheCounters::new(&metrics, "dedup"));
-    let app = App::new(settings, Sink::Pending(Arc::clone(pending)), None, dedup, metrics);
+    let app = App::new(settings, Sink::Pending(Arc::clone(pending)), None, dedup, metrics, None);
     let row = KeyRow {
         key_hash: auth::hash(key.as_bytes()),
         organization_id: Uuid::from_u128(1),

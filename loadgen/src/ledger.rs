@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reports::histogram::TimeHistogram;
 use reports::model::{Ledger, TimeToDurable};
+use reports::stats;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::Clock;
@@ -17,6 +18,8 @@ use crate::target::{ShownEvent, Target, TargetError};
 
 /// Ids of lost events kept as examples.
 const LOST_EXAMPLES_MAX: usize = 10;
+/// Fewer events than this have no trend.
+const GROWTH_EVENTS_MIN: usize = 20;
 /// Pauses between two looks at a target that has not persisted everything yet.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -36,6 +39,7 @@ pub struct Reconciliation<'a> {
     found: Vec<Found>,
     /// Events that carry this run's name and were never sent.
     never_sent: u64,
+    steady_begin_ns: u64,
 }
 
 /// What is known of one event.
@@ -68,7 +72,12 @@ impl<'a> Reconciliation<'a> {
             found[entry.sequence as usize] =
                 Found { expected: true, id: entry.id, done_ns: entry.done_ns, ..Found::default() };
         }
-        Self { acknowledged, payloads: payloads.clone(), planned, clock, found, never_sent: 0 }
+        Self { acknowledged, payloads: payloads.clone(), planned, clock, found, never_sent: 0, steady_begin_ns: 0 }
+    }
+
+    /// Leaves what was acknowledged before this time of the clock out of the growth of the time to durable.
+    pub fn with_steady_begin(self, steady_begin_ns: u64) -> Self {
+        Self { steady_begin_ns, ..self }
     }
 
     /// Takes in one event of the store; events of others are passed over. A copy may have lost its `dedup_id` or have another: it is
@@ -130,10 +139,14 @@ impl<'a> Reconciliation<'a> {
     }
 
     fn time_to_durable(&self) -> Option<TimeToDurable> {
-        let mut histogram = TimeHistogram::new();
+        let (mut histogram, mut steady) = (TimeHistogram::new(), Vec::new());
         for found in self.found.iter().filter(|found| found.expected) {
             if let Some(persisted_unix_ns) = found.persisted_unix_ns {
-                histogram.record(persisted_unix_ns.saturating_sub(self.clock.unix_ns(found.done_ns)));
+                let durable_ns = persisted_unix_ns.saturating_sub(self.clock.unix_ns(found.done_ns));
+                histogram.record(durable_ns);
+                if found.done_ns >= self.steady_begin_ns {
+                    steady.push(((found.done_ns - self.steady_begin_ns) as f64, durable_ns as f64));
+                }
             }
         }
         (histogram.count() > 0).then(|| TimeToDurable {
@@ -141,6 +154,7 @@ impl<'a> Reconciliation<'a> {
             source: "persisted_at".to_owned(),
             // RFC 3339 with microseconds.
             resolution_ns: 1_000,
+            growth: if steady.len() >= GROWTH_EVENTS_MIN { stats::slope(&steady) } else { None },
         })
     }
 }
@@ -162,6 +176,8 @@ pub struct Account<'a> {
     pub payloads: &'a Payloads,
     /// Keys of the organisations.
     pub keys: &'a [String],
+    /// When the steady phase began, ns of the clock.
+    pub steady_begin_ns: u64,
     /// When the load ended.
     pub load_end: Instant,
     /// How long to wait for what is missing.
@@ -179,7 +195,8 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
     loop {
         let last_look = Instant::now() >= deadline;
         let mut found =
-            Reconciliation::new(account.acknowledged, account.payloads, account.planned, account.kept, clock);
+            Reconciliation::new(account.acknowledged, account.payloads, account.planned, account.kept, clock)
+                .with_steady_begin(account.steady_begin_ns);
         let error = match timeout(INBOX_READING_MAX, read_inboxes(&mut found, target, account.keys)).await {
             Ok(result) => result.err(),
             Err(_) => Some(endless_inbox()),
@@ -419,6 +436,29 @@ mod tests {
             found.finish(0, true, Duration::ZERO, false).time_to_durable.is_none(),
             "another machine's clock tells nothing"
         );
+    }
+
+    /// Growth of the time to durable of events that a store takes in `per_s` a second, one after the other; they come at 1000/s.
+    fn growth_at(per_s: f64, steady_begin_ns: u64) -> Option<f64> {
+        let (count, clock) = (200, Clock::start());
+        let entries = acknowledged(0..count);
+        let mut found =
+            Reconciliation::new(&entries, &payloads(), count, count, clock).with_steady_begin(steady_begin_ns);
+        for sequence in 0..count {
+            let persisted_ns = (sequence as f64 * (1e9 / per_s).max(1e6)) as u64 + 5_000_000;
+            let at = jiff::Timestamp::from_nanosecond(i128::from(clock.unix_ns(persisted_ns))).ok();
+            enter(&mut found, sequence, |shown, _| shown.persisted_at = at);
+        }
+        found.finish(0, true, Duration::ZERO, true).time_to_durable.expect("times").growth
+    }
+
+    #[test]
+    fn the_time_to_durable_grows_where_a_store_is_slower_than_its_events() {
+        for (per_s, expected) in [(2_000.0, 0.0), (1_000.0, 0.0), (500.0, 1.0), (250.0, 3.0)] {
+            let growth = growth_at(per_s, 0).expect("enough events");
+            assert!((growth - expected).abs() < 0.001, "{per_s}/s: {growth}, not {expected}");
+        }
+        assert_eq!(growth_at(500.0, 190_000_000), None, "ten events have no trend");
     }
 
     proptest! {

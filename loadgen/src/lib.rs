@@ -3,6 +3,7 @@
 //! Read [`send`] first: it is what the rest is there for.
 
 pub mod calibrate;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod connection;

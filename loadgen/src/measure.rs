@@ -83,6 +83,16 @@ impl Findings {
         self.results.push(result);
     }
 
+    /// Keeps what a run of its own found, as the next repetition of its variant. Its caveats are found again.
+    pub fn absorb(&mut self, run: Run) {
+        for mut result in run.results {
+            let earlier = self.results.iter().filter(|known| known.target == result.target).count();
+            result.repetition = earlier as u32 + 1;
+            self.results.push(result);
+        }
+        self.environment.get_or_insert(run.environment);
+    }
+
     /// Everything in one result, not judged yet.
     pub fn into_run(self, context: &Context, plan: &Plan) -> Run {
         Run {
@@ -104,6 +114,7 @@ impl Findings {
             objectives: Vec::new(),
             caveats: self.caveats,
             calibration: None,
+            capacity: Vec::new(),
             results: self.results,
         }
     }
@@ -261,6 +272,7 @@ impl Measurement<'_> {
             acknowledged_beyond: loaded.acknowledged_beyond,
             payloads,
             keys: &running.keys,
+            steady_begin_ns: loaded.steady_begin_ns,
             load_end,
             patience: Duration::from_millis(self.resolved.plan.drain_timeout_ms),
         };

@@ -115,6 +115,15 @@ impl Search {
         }
     }
 
+    /// The rate that [`Search::step`] asked for cannot be tried, for no fault of what is searched: what held so far is confirmed. If that
+    /// is what cannot be tried, the search ends with nothing: a lower rate would hold for no reason of its own.
+    pub fn cannot_try(&mut self) {
+        match self.held_per_s.filter(|_| self.stage != Stage::Confirm) {
+            Some(held) => self.go_to(Stage::Confirm, held),
+            None => self.end = Some(End::Nothing),
+        }
+    }
+
     fn decided(&mut self, held: bool) {
         *(if held { &mut self.held_per_s } else { &mut self.failed_per_s }) = Some(self.rate_per_s);
         match (self.held_per_s, self.failed_per_s) {
@@ -199,6 +208,24 @@ mod tests {
             rate <= if trials < 12 { 1_000.0 } else { 900.0 }
         });
         assert!(matches!(end, End::Found { held_per_s, .. } if held_per_s <= 900.0), "{end:?}");
+    }
+
+    #[test]
+    fn where_nothing_more_can_be_tried_what_held_is_confirmed() {
+        let mut search = Search::new(BOUNDS);
+        (0..3).for_each(|_| search.tried(true));
+        assert_eq!(search.step(), Step::Try { rate_per_s: 800.0, stage: Stage::Explore });
+        search.cannot_try();
+        assert_eq!(search.step(), Step::Try { rate_per_s: 400.0, stage: Stage::Confirm });
+        (0..3).for_each(|_| search.tried(true));
+        assert_eq!(search.step(), Step::End(End::Found { held_per_s: 400.0, failed_per_s: None }));
+        let mut search = Search::new(BOUNDS);
+        search.cannot_try();
+        assert_eq!(search.step(), Step::End(End::Nothing), "nothing has held yet");
+        let mut search = Search::new(BOUNDS);
+        (0..3).for_each(|_| search.tried(true));
+        (0..2).for_each(|_| search.cannot_try());
+        assert_eq!(search.step(), Step::End(End::Nothing), "what held cannot be confirmed");
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Loaded {
     pub repeats_accepted: u64,
     /// Sequence numbers used.
     pub planned: u64,
+    /// When the steady phase began, ns of the clock.
+    pub steady_begin_ns: u64,
 }
 
 /// The load could not be carried out.
@@ -134,7 +136,8 @@ impl Steady<'_> {
         let sent = join(thread, "sending").await?.map_err(|source| self.no_connection(source))?;
         health.sender_busy_share = Some(sent.busy_share);
         let recording: Recording = join(recording, "recording").await?;
-        Ok(self.loaded(recording, sent, backlog, resources, health))
+        let loaded = self.loaded(recording, sent, backlog, resources, health);
+        Ok(Loaded { steady_begin_ns, ..loaded })
     }
 
     fn start_sending(&mut self, begun: oneshot::Sender<(u64, RecordingThread)>) -> io::Result<SendingThread> {
@@ -285,6 +288,7 @@ impl Steady<'_> {
             acknowledged_beyond: recording.acknowledged_beyond,
             repeats_accepted: recording.repeats_accepted,
             planned: sent.planned,
+            steady_begin_ns: 0,
         }
     }
 }

@@ -280,6 +280,7 @@ fn ledger(b: Behaviour, load: &Load, seed: u64) -> Option<Ledger> {
             times: durable.times(0),
             source: "persisted_at".to_owned(),
             resolution_ns: 1_000_000,
+            growth: Some(0.0004),
         }),
         lost_examples: (0..lost.min(10)).map(|i| format!("01890a5d-ac96-774b-bcce-b302099a8{i:03}")).collect(),
     })
@@ -458,6 +459,7 @@ fn run(
         objectives: Vec::new(),
         caveats: Vec::new(),
         calibration: None,
+        capacity: Vec::new(),
         results,
     };
     if !calibration::has_null_variant(&run) {
@@ -590,6 +592,54 @@ fn build_small() -> Run {
     )
 }
 
+/// The search for a capacity: it acknowledges more than it persists from 2 000/s on.
+pub fn capacity() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_capacity);
+    RUN.clone()
+}
+
+fn build_capacity() -> Run {
+    let few = Behaviour { seconds: 3, ..CACHE_FIRST };
+    let cache_first = variant("cache-first", "cache-first", "wake", None);
+    let objectives = ["response_time.p90 < 1ms"];
+    let mut run = run("capacity", vec![cache_first], 1, &[few], 0, &objectives);
+    use TrialStage::{Confirm, Explore, Narrow};
+    let offered = [(Explore, 500.0), (Explore, 1_000.0), (Explore, 2_000.0), (Explore, 4_000.0), (Explore, 4_000.0)];
+    let offered = offered.into_iter().chain([(Narrow, 2_828.0), (Narrow, 2_828.0), (Confirm, 2_000.0)]);
+    let mut trials: Vec<CapacityTrial> =
+        offered.filter_map(|(stage, rate)| crate::capacity::trial(&run, stage, rate)).collect();
+    for trial in &mut trials {
+        let (rate, persisted) = (trial.rate_per_s, trial.rate_per_s.min(2_100.0));
+        (trial.achieved_per_s, trial.persisted_per_s, trial.growth) =
+            (rate, Some(persisted), Some(rate / persisted - 1.0));
+        let slower = 1.0 + (rate / 2_000.0) * (rate / 2_000.0);
+        let scaled = |ns: u64| (ns as f64 * slower) as u64;
+        trial.response_time_ns_mean *= slower;
+        trial.response_time_ns_p50 = scaled(trial.response_time_ns_p50);
+        trial.response_time_ns_p99 = scaled(trial.response_time_ns_p99);
+        trial.held = rate <= 2_000.0;
+        if !trial.held {
+            trial.reasons = vec![format!("it acknowledges {rate}/s and persists 2 100/s")];
+        }
+    }
+    run.capacity = vec![Capacity {
+        variant: "cache-first".to_owned(),
+        objectives: objectives.map(str::to_owned).to_vec(),
+        rate_per_s_lowest: 500.0,
+        rate_per_s: Some(2_000.0),
+        rate_per_s_failed: Some(2_828.0),
+        failed_because: trials[5].reasons.clone(),
+        limit: None,
+        is_generator_at_fault: false,
+        fail_under_per_s: None,
+        knee_per_s: crate::capacity::knee(&trials),
+        trials,
+    }];
+    run.plan.rate_per_s = 0.0;
+    verdict::assess(&mut run);
+    run
+}
+
 /// All of them by file name.
 pub fn all() -> Vec<(&'static str, Run)> {
     vec![
@@ -598,6 +648,7 @@ pub fn all() -> Vec<(&'static str, Run)> {
         ("dead-target", dead_target()),
         ("before-after", before_after()),
         ("small", small()),
+        ("capacity", capacity()),
     ]
 }
 

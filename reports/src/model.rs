@@ -43,6 +43,10 @@ pub struct Run {
     /// or is a variant of the plan itself (mode `null`).
     #[serde(default)]
     pub calibration: Option<Calibration>,
+    /// The highest rate at which the objectives hold, one a variant; empty when it was not looked for. `results` then has the trials at
+    /// that rate that confirmed it, and `plan.rate_per_s` is 0.
+    #[serde(default)]
+    pub capacity: Vec<Capacity>,
     /// One entry per repetition of each variant, in the order in which they ran.
     pub results: Vec<TargetResult>,
 }
@@ -446,6 +450,8 @@ pub enum CaveatKind {
     BusyMachine,
     /// Nobody measured what this machine can do at best, so no number has its floor beside it.
     NotCalibrated,
+    /// Trials followed one another on a target that cannot be started afresh: what one left behind is in the next.
+    HysteresisPossible,
 }
 
 /// The floor: a server that does nothing at all (mode `null`, on the generator's own machine), driven as the plan says. What it takes is
@@ -483,6 +489,86 @@ pub struct Calibration {
     /// What all connections together reach when each sends as soon as its answer is in, per second; `null`: not tried.
     #[serde(default)]
     pub closed_per_s_max: Option<f64>,
+}
+
+/// The highest rate at which a variant holds its objectives, keeps everything, and persists as fast as it acknowledges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Capacity {
+    /// Name of the variant.
+    pub variant: String,
+    /// Objectives that had to be met in each trial, as written.
+    pub objectives: Vec<String>,
+    /// Lowest rate that was to be tried, per second.
+    pub rate_per_s_lowest: f64,
+    /// The capacity, per second: every confirmation held there. `null`: none was found.
+    pub rate_per_s: Option<f64>,
+    /// Lowest rate that failed, per second; `null`: none did.
+    pub rate_per_s_failed: Option<f64>,
+    /// Why it failed, as sentences.
+    pub failed_because: Vec<String>,
+    /// What ended the search other than the target (the generator, the highest rate that was to be tried): the capacity is at least
+    /// `rate_per_s`. `null`: the target did.
+    pub limit: Option<String>,
+    /// The generator was saturated before anything held, so nothing is known of the target.
+    pub is_generator_at_fault: bool,
+    /// Rate below which the verdict is `missed`, per second; `null`: none was asked for.
+    pub fail_under_per_s: Option<f64>,
+    /// Rate with the largest ratio of rate to mean response time, per second: beyond it more load costs more waiting than it brings
+    /// (*power*; Kleinrock, ICC 1979). `null`: fewer than three rates were tried.
+    pub knee_per_s: Option<f64>,
+    /// Every trial, in the order in which they ran.
+    pub trials: Vec<CapacityTrial>,
+}
+
+/// What a trial of a search is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrialStage {
+    /// Doubling the rate until one fails.
+    Explore,
+    /// Halving the ratio between what held and what failed.
+    Narrow,
+    /// The rate found, once more.
+    Confirm,
+}
+
+/// One rate, tried once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CapacityTrial {
+    /// What for.
+    pub stage: TrialStage,
+    /// Offered rate, per second.
+    pub rate_per_s: f64,
+    /// Length of the steady phase, s.
+    pub seconds: f64,
+    /// Everything that was demanded was so.
+    pub held: bool,
+    /// It says nothing about the target: the generator could not keep up.
+    pub is_saturated: bool,
+    /// Why it did not hold, as sentences.
+    pub reasons: Vec<String>,
+    /// Accepted, per second.
+    pub achieved_per_s: f64,
+    /// Persisted, per second, while the load lasted; `null` when it cannot be told.
+    pub persisted_per_s: Option<f64>,
+    /// By how much the time to durable grows, s per s; `null` when events carry no time at which they were persisted.
+    pub growth: Option<f64>,
+    /// Mean response time.
+    pub response_time_ns_mean: f64,
+    /// Quantile 0.5 of the response time.
+    pub response_time_ns_p50: u64,
+    /// Quantile 0.99 of it.
+    pub response_time_ns_p99: u64,
+    /// Quantile 0.999 of it.
+    pub response_time_ns_p999: u64,
+    /// Quantile 0.99 of the send delay.
+    pub send_delay_ns_p99: u64,
+    /// Most events that the target said were pending; `null` when it does not say.
+    pub backlog_peak: Option<u64>,
+    /// CPU time of the server, as a share of one core; `null` when not known.
+    pub server_cpu_share: Option<f64>,
+    /// CPU time of the generator, as a share of one core.
+    pub generator_cpu_share: Option<f64>,
 }
 
 /// One repetition of one variant.
@@ -829,6 +915,10 @@ pub struct TimeToDurable {
     pub source: String,
     /// How coarse that source is.
     pub resolution_ns: u64,
+    /// By how much it grows over the steady phase, s per s: the slope of the regression line through the events, over the time at which
+    /// each was acknowledged. 0: the target persists as fast as it acknowledges. `null`: too few events, or not known.
+    #[serde(default)]
+    pub growth: Option<f64>,
 }
 
 /// The idle phase: no request at all, what does the target do?
@@ -1072,6 +1162,7 @@ impl CaveatKind {
             Self::SingleRepetition => "single repetition",
             Self::BusyMachine => "busy machine",
             Self::NotCalibrated => "not calibrated",
+            Self::HysteresisPossible => "hysteresis possible",
         }
     }
 }

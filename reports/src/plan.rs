@@ -14,6 +14,7 @@ pub fn arrivals(plan: &Plan) -> String {
         Arrivals::Constant => "constant",
     };
     match &plan.shape {
+        None if plan.rate_per_s <= 0.0 => format!("{drawn}, at the rate of each trial"),
         None => format!("{drawn}, {}", format::rate(plan.rate_per_s)),
         Some(shape) => format!("{drawn}, {}, {} on average", self::shape(shape), format::rate(plan.rate_per_s)),
     }

@@ -46,6 +46,16 @@ pub fn median(values: &[f64]) -> Option<f64> {
     spread(values).map(|s| s.median)
 }
 
+/// Slope of the line through `points` that is nearest to them (least squares); `None` with fewer than two different x.
+pub fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    let count = points.len() as f64;
+    let mean = |read: fn(&(f64, f64)) -> f64| points.iter().map(read).sum::<f64>() / count;
+    let (x_mean, y_mean) = (mean(|p| p.0), mean(|p| p.1));
+    let xx: f64 = points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
+    let xy: f64 = points.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
+    (xx > 0.0).then(|| xy / xx)
+}
+
 fn between(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
@@ -107,6 +117,14 @@ mod tests {
         assert_eq!(median(&[1.0, 2.0]), Some(1.5));
         assert_eq!(median(&[f64::INFINITY, f64::INFINITY]), Some(f64::INFINITY));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn a_slope_is_that_of_the_line_through_the_points() {
+        let line = |n: u32| (0..n).map(|i| (f64::from(i), 3.0 - 0.5 * f64::from(i))).collect::<Vec<_>>();
+        assert_eq!(slope(&line(50)), Some(-0.5));
+        assert_eq!(slope(&[(0.0, 0.0), (1.0, 1.0), (2.0, 0.0)]), Some(0.0));
+        assert_eq!((slope(&[]), slope(&[(1.0, 2.0)]), slope(&[(1.0, 2.0), (1.0, 3.0)])), (None, None, None));
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use crate::calibration;
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Calibration, Operation, OperationLoad, Run, TargetResult, Times, Variant};
+use crate::model::{
+    Calibration, Capacity, CapacityTrial, Operation, OperationLoad, Run, TargetResult, Times, TrialStage, Variant,
+};
 use crate::stats;
 
 /// One variant with its repetitions.
@@ -234,13 +236,14 @@ pub fn calibration_rows(run: &Run) -> Vec<Row> {
         rate => format!("{} for {}", format::rate(rate), format::seconds(found.seconds)),
     };
     let mut rows = vec![row("null server driven at".to_owned(), driven)];
-    for (name, times) in [
-        ("response time", &found.response_time),
-        ("service time", &found.service_time),
-        ("send delay", &found.send_delay),
-        ("sleep of 1 ms ends late by", &found.timer_lateness),
+    for (name, times, high) in [
+        ("response time", &found.response_time, 0.99),
+        ("service time", &found.service_time, 0.99),
+        ("send delay", &found.send_delay, 0.99),
+        // Of as many sleeps as a run has time for, p99 would rest on two.
+        ("sleep of 1 ms ends late by", &found.timer_lateness, 0.9),
     ] {
-        rows.extend([0.5, 0.99].map(|q| quantile(name, times, q)));
+        rows.extend([0.5, high].map(|q| quantile(name, times, q)));
         rows.push(row(format!("{name} max"), format::largest(times)));
     }
     let standstill = found.hiccups.as_ref().and_then(|hiccups| Some(hiccups.standstill.as_ref()?.max_ns as f64));
@@ -254,6 +257,80 @@ pub fn calibration_rows(run: &Run) -> Vec<Row> {
         rows.push(row("highest rate in a closed loop".to_owned(), known(found.closed_per_s_max, format::rate)));
     }
     rows
+}
+
+/// What the columns of [`trial_rows`] are.
+pub const TRIAL_HEADINGS: [&str; 11] = [
+    "held",
+    "achieved",
+    "persisted",
+    "p50",
+    "p99",
+    "p99.9",
+    "send delay p99",
+    "backlog",
+    "server CPU",
+    "generator CPU",
+    "why not",
+];
+
+/// Every trial of a search, in the order in which they ran; a column as [`TRIAL_HEADINGS`] says.
+pub fn trial_rows(found: &Capacity) -> Vec<Row> {
+    found.trials.iter().map(trial_row).collect()
+}
+
+fn trial_row(trial: &CapacityTrial) -> Row {
+    let known = |value: Option<f64>, text: fn(f64) -> String| value.map_or_else(|| format::UNKNOWN.to_owned(), text);
+    let held = match (trial.held, trial.is_saturated) {
+        (true, _) => "yes",
+        (_, true) => "void",
+        _ => "no",
+    };
+    // A time of 0 is that of a trial in which nothing was accepted.
+    let time = |ns: u64| known(Some(ns as f64).filter(|ns| *ns > 0.0), format::time);
+    let cells = [
+        held.to_owned(),
+        format::rate(trial.achieved_per_s),
+        known(trial.persisted_per_s, format::rate),
+        time(trial.response_time_ns_p50),
+        time(trial.response_time_ns_p99),
+        time(trial.response_time_ns_p999),
+        time(trial.send_delay_ns_p99),
+        known(trial.backlog_peak.map(|n| n as f64), format::number),
+        known(trial.server_cpu_share, format::percent),
+        known(trial.generator_cpu_share, format::percent),
+        trial.reasons.join("; "),
+    ];
+    let stage = match trial.stage {
+        TrialStage::Explore => "",
+        TrialStage::Narrow => " (narrowing)",
+        TrialStage::Confirm => " (confirming)",
+    };
+    Row { label: format!("{}{stage}", format::rate(trial.rate_per_s)), cells: cells.map(Cell::plain).to_vec() }
+}
+
+/// What the search found for each variant: one row a fact, one cell a variant.
+pub fn capacity_rows(run: &Run) -> Vec<Row> {
+    let row = |label: &str, text: &dyn Fn(&Capacity) -> Option<String>| Row {
+        label: label.to_owned(),
+        cells: run.capacity.iter().map(|found| text(found).map_or_else(Cell::unknown, Cell::plain)).collect(),
+    };
+    let at_capacity = |found: &Capacity| {
+        let confirmed = found.trials.iter().filter(|trial| Some(trial.rate_per_s) == found.rate_per_s && trial.held);
+        stats::median(&confirmed.filter_map(|trial| trial.persisted_per_s).collect::<Vec<_>>())
+    };
+    let most_persisted = |found: &Capacity| found.trials.iter().filter_map(|t| t.persisted_per_s).reduce(f64::max);
+    vec![
+        row("capacity", &|found| {
+            let at_least = if found.limit.is_some() { "≥ " } else { "" };
+            found.rate_per_s.map(|rate| format!("{at_least}{}", format::rate(rate)))
+        }),
+        row("persisted there", &|found| at_capacity(found).map(format::rate)),
+        row("lowest rate that failed", &|found| found.rate_per_s_failed.map(format::rate)),
+        row("most persisted in any trial", &|found| most_persisted(found).map(format::rate)),
+        row("knee", &|found| found.knee_per_s.map(format::rate)),
+        row("trials", &|found| Some(format::count(found.trials.len() as u64))),
+    ]
 }
 
 /// Time to durable of a repetition, where it was measured.

@@ -12,6 +12,9 @@ use crate::trust;
 /// Width that [`render`] assumes, characters.
 pub const WIDTH: usize = 100;
 
+/// Width that the table of trials may take, characters: as a list it would be ten times as long.
+const TRIALS_WIDTH: usize = 140;
+
 /// The whole run for a terminal of [`WIDTH`] characters.
 pub fn render(run: &Run) -> String {
     render_width(run, WIDTH)
@@ -19,7 +22,11 @@ pub fn render(run: &Run) -> String {
 
 /// The whole run for a terminal of `width` characters; where a table does not fit, its rows become lines.
 pub fn render_width(run: &Run, width: usize) -> String {
-    let mut parts = vec![rows(&summary::headings(run), &summary::key_rows(run), width)];
+    let mut parts = capacity(run, width);
+    if !run.results.is_empty() || run.capacity.is_empty() {
+        let about = if run.capacity.is_empty() { "" } else { "at the capacity\n" };
+        parts.push(format!("{about}{}", rows(&summary::headings(run), &summary::key_rows(run), width)));
+    }
     parts.extend(calibration(run, width));
     let peculiarities = plan::peculiarities(&run.plan);
     if !peculiarities.is_empty() {
@@ -66,10 +73,31 @@ fn rows(headings: &[String], rows: &[Row], width: usize) -> String {
     if text.lines().any(|line| line.chars().count() > width) { lines(headings, rows) } else { text }
 }
 
+/// What a search found, and how.
+fn capacity(run: &Run, width: usize) -> Vec<String> {
+    if run.capacity.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<String> = run.capacity.iter().map(|found| found.variant.clone()).collect();
+    let mut parts = vec![rows(&names, &summary::capacity_rows(run), width)];
+    // Without why: it is a sentence, and the verdict has the one that counts.
+    let headings: Vec<String> = summary::TRIAL_HEADINGS[..8].iter().map(|&heading| heading.to_owned()).collect();
+    for found in &run.capacity {
+        let mut trials = summary::trial_rows(found);
+        trials.iter_mut().for_each(|row| row.cells.truncate(headings.len()));
+        let table = rows(&headings, &trials, width.max(TRIALS_WIDTH));
+        parts.push(format!("the trials of {}, demanding {}\n{table}", found.variant, found.objectives.join(", ")));
+    }
+    parts
+}
+
 /// Of a run that was made to calibrate; of every other one the floor is a column.
 fn calibration(run: &Run, width: usize) -> Option<String> {
-    run.calibration.as_ref().filter(|found| found.closed_per_s_max.is_some() || found.rate_per_s_failed.is_some())?;
-    Some(rows(&["floor of this machine".to_owned()], &summary::calibration_rows(run), width))
+    let found = run.calibration.as_ref()?;
+    (found.closed_per_s_max.is_some() || found.rate_per_s_failed.is_some()).then_some(())?;
+    let table = rows(&["floor of this machine".to_owned()], &summary::calibration_rows(run), width);
+    let limit = found.limit.as_ref().map(|limit| format!("\nnot honest there: {limit}")).unwrap_or_default();
+    Some(format!("{}{limit}", table.trim_end()))
 }
 
 fn two_lines(cell: &Cell) -> String {
@@ -318,6 +346,31 @@ caveats
 PASS (exit code 0)
   3 objectives met
   38 659 acknowledged events persisted once each: nothing lost, nothing duplicated
+"#);
+    }
+
+    #[test]
+    fn a_search_shows_what_it_found_and_each_trial() {
+        let text = render(&fixtures::capacity());
+        insta::assert_snapshot!(text.split("at the capacity").next().unwrap_or_default(), @r#"
+                              cache-first
+ capacity                         2 000/s
+ persisted there                  2 000/s
+ lowest rate that failed          2 828/s
+ most persisted in any trial      2 100/s
+ knee                             2 000/s
+ trials                                 8
+
+the trials of cache-first, demanding response_time.p90 < 1ms
+                       held  achieved  persisted      p50      p99   p99.9  send delay p99  backlog
+ 500/s                  yes     500/s      500/s   257 µs   693 µs  780 µs         2.87 µs       14
+ 1 000/s                yes   1 000/s    1 000/s   303 µs   815 µs  780 µs         2.87 µs       14
+ 2 000/s                yes   2 000/s    2 000/s   485 µs   1.3 ms  780 µs         2.87 µs       14
+ 4 000/s                 no   4 000/s    2 100/s  1.21 ms  3.26 ms  780 µs         2.87 µs       14
+ 4 000/s                 no   4 000/s    2 100/s  1.21 ms  3.26 ms  780 µs         2.87 µs       14
+ 2 828/s (narrowing)     no   2 828/s    2 100/s   727 µs  1.95 ms  780 µs         2.87 µs       14
+ 2 828/s (narrowing)     no   2 828/s    2 100/s   727 µs  1.95 ms  780 µs         2.87 µs       14
+ 2 000/s (confirming)   yes   2 000/s    2 000/s   485 µs   1.3 ms  780 µs         2.87 µs       14
 "#);
     }
 

@@ -3,9 +3,10 @@
 //! The order: a proven loss, duplicate or corruption is never hidden (missed); then what makes the run say nothing (invalid);
 //! then objectives missed; then what leaves it open (inconclusive); else pass.
 
+use crate::capacity;
 use crate::caveat;
 use crate::format;
-use crate::model::{ObjectiveResult, Outcome, Run, TargetResult, Verdict};
+use crate::model::{Capacity, ObjectiveResult, Outcome, Run, TargetResult, Verdict};
 use crate::objective;
 
 /// More than this share of planned events not accepted leaves a run open, unless an objective speaks of it: percentiles of
@@ -31,8 +32,39 @@ pub fn assess(run: &mut Run) {
     run.verdict = decide(run);
 }
 
+/// The verdict on a search for capacities: the results are only the confirmations, and say no more than that.
+fn decide_capacity(run: &Run) -> Verdict {
+    let all = || run.capacity.iter();
+    let mut invalid: Vec<String> = all().filter(|found| found.is_generator_at_fault).map(capacity::sentence).collect();
+    if run.interrupted {
+        invalid.push("interrupted before its end".to_owned());
+    }
+    let outcome = if !invalid.is_empty() {
+        Outcome::Invalid
+    } else if all().any(capacity::is_missed) {
+        Outcome::Missed
+    } else if all().any(capacity::is_open) {
+        Outcome::Inconclusive
+    } else {
+        Outcome::Pass
+    };
+    let below = |found: &&Capacity| capacity::is_missed(found);
+    let wanted = |found: &Capacity| {
+        let wanted = found.fail_under_per_s.map(format::rate).unwrap_or_default();
+        format!("{}: less than the {wanted} that were asked for", found.variant)
+    };
+    let reasons = match outcome {
+        Outcome::Invalid => invalid,
+        _ => all().filter(below).map(wanted).chain(all().map(capacity::sentence)).collect(),
+    };
+    Verdict { outcome, reasons, exit_code: outcome.exit_code() }
+}
+
 /// The verdict on a run whose objectives and caveats are filled in.
 pub fn decide(run: &Run) -> Verdict {
+    if !run.capacity.is_empty() {
+        return decide_capacity(run);
+    }
     let proven = proven(run);
     let invalid = invalid(run);
     let missed: Vec<String> = run.objectives.iter().filter(|o| o.met == Some(false)).map(objective::sentence).collect();
@@ -289,6 +321,29 @@ mod tests {
         run.plan.objectives.push("load.not_accepted_ratio < 5%".to_owned());
         assess(&mut run);
         assert_eq!(run.verdict.outcome, Outcome::Pass, "{:?}", run.verdict);
+    }
+
+    #[test]
+    fn a_search_is_judged_by_what_it_found() {
+        let cases: [(&str, Change, Outcome); 6] = [
+            ("found", |_| {}, Outcome::Pass),
+            ("less than was asked for", |run| run.capacity[0].fail_under_per_s = Some(2_500.0), Outcome::Missed),
+            ("as much as was asked for", |run| run.capacity[0].fail_under_per_s = Some(1_500.0), Outcome::Pass),
+            ("nothing held", |run| run.capacity[0].rate_per_s = None, Outcome::Inconclusive),
+            (
+                "the generator gave up first",
+                |run| (run.capacity[0].rate_per_s, run.capacity[0].is_generator_at_fault) = (None, true),
+                Outcome::Invalid,
+            ),
+            ("interrupted", |run| run.interrupted = true, Outcome::Invalid),
+        ];
+        for (name, change, expected) in cases {
+            let mut run = fixtures::capacity();
+            change(&mut run);
+            assess(&mut run);
+            assert_eq!(run.verdict.outcome, expected, "{name}: {:#?}", run.verdict);
+            assert!(!run.verdict.reasons.is_empty(), "{name}");
+        }
     }
 
     #[test]

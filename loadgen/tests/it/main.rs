@@ -2,6 +2,7 @@
 
 mod bad_targets;
 mod calibrate;
+mod capacity;
 #[cfg(target_os = "linux")]
 mod health;
 mod http2;

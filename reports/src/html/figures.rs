@@ -1,10 +1,11 @@
 //! What is drawn of a run: data → [`Chart`]. The style of a line is the place of its variant in the plan, on every chart.
 
 use crate::calibration;
+use crate::capacity::{self, Point};
 use crate::chart::{Axis, Chart, Level, Series, Shape};
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Arrivals, Interval, Run, Stall, TargetResult};
+use crate::model::{Arrivals, Capacity, Interval, Run, Stall, TargetResult};
 use crate::stats;
 use crate::summary::{self, Group, Quantity, groups};
 
@@ -76,6 +77,45 @@ fn log_axis(values: impl Iterator<Item = f64>) -> Option<Axis> {
     let low = positive.iter().copied().reduce(f64::min)?;
     let high = positive.iter().copied().reduce(f64::max)?;
     Some(Axis::log("time", low, high, format::time))
+}
+
+/// Response time against rate, both logarithmic: medians by rate as lines, trials that failed, the capacity and the knee as points.
+pub fn capacity(place: usize, found: &Capacity) -> Option<Chart> {
+    let curve = capacity::curve(&found.trials);
+    let line = |name: &str, style: usize, read: fn(&Point) -> f64| {
+        Series::line(name, style, curve.iter().map(|point| (point.rate_per_s, read(point))).collect())
+    };
+    let marks = |name: &str, style: usize, markers: Vec<(f64, f64, String)>| {
+        (!markers.is_empty()).then(|| Series { markers, ..Series::line(name, style, Vec::new()) })
+    };
+    let at = |name: &str, style: usize, rate: Option<f64>| {
+        let point = curve.iter().find(|point| Some(point.rate_per_s) == rate)?;
+        let text = format!("{name}: {}, p99 {}", format::rate(point.rate_per_s), format::time(point.p99_ns));
+        marks(name, style, vec![(point.rate_per_s, point.p99_ns, text)])
+    };
+    let failed =
+        found.trials.iter().filter(|t| !t.held && !t.is_saturated && t.response_time_ns_p99 > 0).map(|trial| {
+            let text = format!("{} failed: {}", format::rate(trial.rate_per_s), trial.reasons.join("; "));
+            (trial.rate_per_s, trial.response_time_ns_p99 as f64, text)
+        });
+    let points =
+        [marks("failed", 5, failed.collect()), at("knee", 4, found.knee_per_s), at("capacity", 3, found.rate_per_s)];
+    let series: Vec<Series> = [line("p50", 0, |point| point.p50_ns), line("p99", 1, |point| point.p99_ns)]
+        .into_iter()
+        .chain(points.into_iter().flatten())
+        .collect();
+    let y = log_axis(series.iter().flat_map(|s| s.points.iter().map(|p| p.1).chain(s.markers.iter().map(|m| m.1))))?;
+    let (low, high) = (curve.first()?.rate_per_s, curve.last()?.rate_per_s);
+    Some(Chart {
+        id: format!("capacity-{place}"),
+        title: format!("{}: response time against rate", found.variant),
+        description: capacity::sentence(found),
+        x: Axis::log("offered rate", low, high, format::rate),
+        y,
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
 }
 
 /// Accepted events per second over the steady phase, against the offered rate.

@@ -8,6 +8,7 @@ mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::capacity;
 use crate::format;
 use crate::model::{Outcome, Run};
 use crate::plan;
@@ -101,7 +102,8 @@ fn answers(run: &Run) -> Markup {
 
 fn how_fast(run: &Run) -> Markup {
     html! {
-        @for group in summary::groups(run) {
+        @for found in &run.capacity { div { (capacity::sentence(found)) } }
+        @for group in summary::groups(run).iter().filter(|group| run.capacity.is_empty() || !group.results.is_empty()) {
             div {
                 b { (group.name) } ": "
                 span.value { "p99 " (group.quantile(summary::response_time, 0.99).text) } ", "

@@ -7,7 +7,7 @@ use crate::calibration;
 use crate::chart::Chart;
 use crate::compare;
 use crate::format;
-use crate::model::{Ledger, ObjectiveResult, Run};
+use crate::model::{Capacity, CapacityTrial, Ledger, ObjectiveResult, Run};
 use crate::plan as words;
 use crate::summary::{self, Cell, Group, Row};
 use crate::trust;
@@ -35,6 +35,7 @@ impl Section {
 
 pub fn all(run: &Run) -> Vec<Section> {
     let all = [
+        capacity(run),
         key_numbers(run),
         objectives(run),
         times(run),
@@ -64,6 +65,55 @@ fn row(run: &Run, label: &str, read: impl Fn(&Group<'_>) -> Cell) -> Row {
 fn charts(charts: Vec<Option<Chart>>) -> Markup {
     let charts: Vec<Chart> = charts.into_iter().flatten().collect();
     html! { @if !charts.is_empty() { div.charts { @for chart in &charts { (chart.render()) } } } }
+}
+
+fn capacity(run: &Run) -> Option<Section> {
+    let names: Vec<String> = run.capacity.iter().map(|found| found.variant.clone()).collect();
+    let drawn = run.capacity.iter().enumerate().map(|(i, found)| figures::capacity(i, found)).collect();
+    (!names.is_empty()).then(|| Section {
+        id: "capacity",
+        title: "Capacity",
+        how_to_read: "The highest rate at which every objective is met, nothing is lost, and what is acknowledged is persisted as fast, in every \
+                      confirmation; each trial had a fresh server unless a caveat says otherwise; beyond the knee, more load costs more \
+                      waiting than it brings (rate ÷ mean response time is largest there).",
+        body: html! {
+            (number_table(&names, &summary::capacity_rows(run)))
+            (charts(drawn))
+            @for found in &run.capacity { (trials(found)) }
+        },
+    })
+}
+
+fn trials(found: &Capacity) -> Markup {
+    html! {
+        h3 { "Trials of " (found.variant) }
+        @if !found.objectives.is_empty() { p.note { "Demanded in each: " code { (found.objectives.join(", ")) } } }
+        div.scroll tabindex="0" role="region" aria-label="trials" {
+            table.trials {
+                thead { tr { th scope="col" { "rate" } @for heading in summary::TRIAL_HEADINGS { th scope="col" { (heading) } } } }
+                tbody {
+                    @for (row, trial) in summary::trial_rows(found).iter().zip(&found.trials) {
+                        tr {
+                            th scope="row" { (row.label) }
+                            @for (i, cell) in row.cells.iter().enumerate() {
+                                td { @if i == 0 { (held(trial)) } @else { (cell.text) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn held(trial: &CapacityTrial) -> Markup {
+    html! {
+        @match (trial.held, trial.is_saturated) {
+            (true, _) => span.state.met { "✓ held" },
+            (_, true) => span.state.open { "⊘ void" },
+            _ => span.state.miss { "✗ failed" },
+        }
+    }
 }
 
 fn key_numbers(run: &Run) -> Option<Section> {
