@@ -172,13 +172,21 @@ impl Target {
         Ok(page.next_cursor)
     }
 
-    /// When the target says that event `id` was persisted; `None`: not yet.
-    pub async fn persisted_at(&self, key: &str, id: Uuid) -> Result<Option<jiff::Timestamp>, TargetError> {
+    /// Shows event `id` to `each`; that the target does not have it is an error, too.
+    pub async fn event(&self, key: &str, id: Uuid, each: impl FnOnce(ShownEvent<'_>)) -> Result<(), TargetError> {
         let call = "GET /api/events/{id}";
         let response =
             self.call(call, self.client.get(self.at(&["api", "events", &id.to_string()])).bearer_auth(key)).await?;
         let answer = whole(call, successful(call, response, "it should show an event it acknowledged")?).await?;
-        Ok(parse::<ShownEvent<'_>>(call, &answer)?.persisted_at)
+        each(parse(call, &answer)?);
+        Ok(())
+    }
+
+    /// When the target says that event `id` was persisted; `None`: not yet.
+    pub async fn persisted_at(&self, key: &str, id: Uuid) -> Result<Option<jiff::Timestamp>, TargetError> {
+        let mut persisted_at = None;
+        self.event(key, id, |event| persisted_at = event.persisted_at).await?;
+        Ok(persisted_at)
     }
 
     fn at(&self, segments: &[&str]) -> Url {

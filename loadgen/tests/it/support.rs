@@ -28,6 +28,8 @@ pub enum Next {
 pub struct Request {
     /// `POST /api/events`.
     pub line: String,
+    /// As sent.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -82,7 +84,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     let length = lines.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { line: lines.first()?.clone() })
+    Some(Request { line: lines.first()?.clone(), body })
 }
 
 /// Answers with a status and a JSON body.
