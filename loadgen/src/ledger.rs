@@ -1,8 +1,9 @@
 //! Every acknowledged event against what the target shows as persisted.
 //!
 //! The expectation comes from the generator's own record, never from the store; ids are compared as sets, never counts, so a
-//! duplicate cannot stand in for a loss. Absence is only claimed after the store was read to its end: a reader that could not answer
-//! makes events unverified, not lost.
+//! duplicate cannot stand in for a loss. Absence is only claimed after the store was read to its end, and after what is missing was
+//! asked for by its id: a reader that could not answer makes events unverified, not lost, and an inbox may lag behind the store. (The
+//! reference server's does on PostgreSQL while any transaction of the whole cluster stays open.)
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use reports::histogram::TimeHistogram;
 use reports::model::{Ledger, TimeToDurable};
 use reports::stats;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::payload::Payloads;
@@ -25,6 +27,8 @@ const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A target that says that nothing is pending is looked at for this long before what is missing is lost.
 const PATIENCE_WHEN_EMPTY: Duration = Duration::from_secs(2);
+/// Missing events that are asked for by their ids; when the target has none of so many, it has none of the others.
+const LOOK_UPS_MAX: usize = 1_000;
 /// Reading all pages may take this long; an inbox without an end has not been read to the end.
 const INBOX_READING_MAX: Duration = Duration::from_secs(120);
 
@@ -47,7 +51,7 @@ pub struct Reconciliation<'a> {
 struct Found {
     /// Acknowledged, under this id and then.
     expected: bool,
-    id: Option<uuid::Uuid>,
+    id: Option<Uuid>,
     done_ns: u64,
     copies: u32,
     /// One of them has the id of the acknowledgement, or does not show any.
@@ -88,8 +92,14 @@ impl<'a> Reconciliation<'a> {
         let Some(sequence) = by_dedup_id.or_else(|| self.payloads.sequence_in(payload?)) else { return };
         if sequence >= self.planned {
             self.never_sent += 1;
-            return;
+        } else {
+            self.enter_as(sequence, shown);
         }
+    }
+
+    /// Takes in a copy of event `sequence`.
+    fn enter_as(&mut self, sequence: u64, shown: &ShownEvent<'_>) {
+        let payload = shown.payload.map(|payload| payload.get().as_bytes());
         // Beyond the limit: whether it was acknowledged is not known.
         let Some(found) = self.found.get_mut(sequence as usize) else { return };
         found.id_seen |= shown.id.is_none() || shown.id == found.id;
@@ -103,6 +113,12 @@ impl<'a> Reconciliation<'a> {
     /// Acknowledged events of which no copy has been found.
     pub fn missing(&self) -> u64 {
         self.acknowledged.len() as u64 - self.persisted()
+    }
+
+    /// The numbers and ids of those.
+    fn missing_ids(&self) -> Vec<(u64, Uuid)> {
+        let missing = self.found.iter().enumerate().filter(|(_, found)| found.expected && found.copies == 0);
+        missing.filter_map(|(sequence, found)| Some((sequence as u64, found.id?))).collect()
     }
 
     fn persisted(&self) -> u64 {
@@ -186,31 +202,71 @@ pub struct Account<'a> {
 
 /// Reads the target's inboxes until every acknowledged event is found, or the patience is over.
 pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> (Ledger, Option<TargetError>) {
-    let mut deadline = account.load_end + account.patience;
-    let emptied_after = wait_until_nothing_is_pending(target, account.load_end, deadline).await;
-    if emptied_after.is_some() {
-        deadline = deadline.min(Instant::now() + PATIENCE_WHEN_EMPTY);
-    }
+    let patience_end = account.load_end + account.patience;
+    let emptied_after = wait_until_nothing_is_pending(target, account.load_end, patience_end).await;
+    let doubt_begin = match emptied_after {
+        Some(_) => patience_end.min(Instant::now() + PATIENCE_WHEN_EMPTY),
+        None => patience_end,
+    };
     let mut pause = LOOK_PAUSE_MIN;
     loop {
-        let last_look = Instant::now() >= deadline;
+        let doubted = Instant::now() >= doubt_begin;
         let mut found =
             Reconciliation::new(account.acknowledged, account.payloads, account.planned, account.kept, clock)
                 .with_steady_begin(account.steady_begin_ns);
-        let error = match timeout(INBOX_READING_MAX, read_inboxes(&mut found, target, account.keys)).await {
+        let mut error = match timeout(INBOX_READING_MAX, read_inboxes(&mut found, target, account.keys)).await {
             Ok(result) => result.err(),
             Err(_) => Some(endless_inbox()),
         };
-        if (error.is_none() && found.missing() == 0) || last_look {
+        let mut complete = error.is_none();
+        let mut done = doubted || (complete && found.missing() == 0);
+        if done && complete && found.missing() > 0 {
+            let shown = look_up_missing(&mut found, target, account.keys).await;
+            if shown > 0 {
+                // Not before the inbox shows them: it may hide duplicates as well, which nobody can ask for.
+                done = Instant::now() >= patience_end;
+                error = Some(lagging_inbox(shown));
+                complete = found.missing() == 0;
+            }
+        }
+        if done {
             let drained_after = emptied_after.unwrap_or_else(|| account.load_end.elapsed());
-            let mut ledger = found.finish(account.repeats_accepted, error.is_none(), drained_after, target.is_local());
+            let mut ledger = found.finish(account.repeats_accepted, complete, drained_after, target.is_local());
             ledger.acknowledged += account.acknowledged_beyond;
             ledger.unverified += account.acknowledged_beyond;
             return (ledger, error);
         }
-        sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        let next_edge = if doubted { patience_end } else { doubt_begin };
+        sleep(pause.min(next_edge.saturating_duration_since(Instant::now()))).await;
         pause = (pause * 2).min(LOOK_PAUSE_MAX);
     }
+}
+
+/// Asks for events by id that the inbox does not show, and enters those that the target has persisted; how many those are.
+async fn look_up_missing(found: &mut Reconciliation<'_>, target: &Target, keys: &[String]) -> u64 {
+    let missing = found.missing_ids();
+    // Of many, some from everywhere.
+    let step = missing.len().div_ceil(LOOK_UPS_MAX).max(1);
+    let mut shown = 0;
+    for (sequence, id) in missing.into_iter().step_by(step) {
+        let key = &keys[sequence as usize % keys.len()];
+        let asked = target.event(key, id, |event| {
+            if event.persisted_at.is_some() {
+                found.enter_as(sequence, &event);
+                shown += 1;
+            }
+        });
+        // A target that cannot be asked like this leaves it at what its inbox says; one that is gone is not asked again and again.
+        if let Err(TargetError::Unreachable { .. }) = asked.await {
+            break;
+        }
+    }
+    shown
+}
+
+fn lagging_inbox(shown: u64) -> TargetError {
+    let reason = format!("{shown} events that GET /api/events/{{id}} shows as persisted are not in it");
+    TargetError::Unexpected { call: "GET /api/inbox".to_owned(), reason }
 }
 
 /// Reading a large inbox costs the target time that it should spend on persisting: where it says how much is pending, that is asked
@@ -250,7 +306,6 @@ async fn read_inboxes(found: &mut Reconciliation<'_>, target: &Target, keys: &[S
 mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
-    use uuid::Uuid;
 
     use super::*;
 

@@ -23,6 +23,10 @@ use crate::tls::{self, Trust};
 
 /// A control call that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest answer to a control call, bytes: a page of the inbox with the largest payloads there are.
+const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Longest `/metrics`, bytes.
+const METRICS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Events asked for in one inbox page: the most the contract allows.
 pub const INBOX_PAGE_EVENTS: usize = 1_000;
 
@@ -225,7 +229,8 @@ impl Target {
     /// Scrapes `/metrics`; `None` when the target has none.
     pub async fn metrics(&self) -> Option<Scrape> {
         let response = self.client.get(self.at(&["metrics"])).send().await.ok()?.error_for_status().ok()?;
-        Some(Scrape::parse(&response.text().await.ok()?))
+        let text = within(response, METRICS_BYTES_MAX).await.ok()?;
+        Some(Scrape::parse(&String::from_utf8_lossy(&text)))
     }
 
     /// Shows one page of the inbox to `each`, and says where the next one begins.
@@ -249,13 +254,21 @@ impl Target {
         Ok(page.next_cursor)
     }
 
-    /// When the target says that event `id` was persisted; `None`: not yet.
-    pub async fn persisted_at(&self, key: &str, id: Uuid) -> Result<Option<jiff::Timestamp>, TargetError> {
+    /// Shows event `id` to `each`; that the target does not have it is an error, too.
+    pub async fn event(&self, key: &str, id: Uuid, each: impl FnOnce(ShownEvent<'_>)) -> Result<(), TargetError> {
         let call = "GET /api/events/{id}";
         let response =
             self.call(call, self.client.get(self.at(&["api", "events", &id.to_string()])).bearer_auth(key)).await?;
         let answer = whole(call, successful(call, response, "it should show an event it acknowledged")?).await?;
-        Ok(parse::<ShownEvent<'_>>(call, &answer)?.persisted_at)
+        each(parse(call, &answer)?);
+        Ok(())
+    }
+
+    /// When the target says that event `id` was persisted; `None`: not yet.
+    pub async fn persisted_at(&self, key: &str, id: Uuid) -> Result<Option<jiff::Timestamp>, TargetError> {
+        let mut persisted_at = None;
+        self.event(key, id, |event| persisted_at = event.persisted_at).await?;
+        Ok(persisted_at)
     }
 
     fn at(&self, segments: &[&str]) -> Url {
@@ -279,11 +292,22 @@ fn successful(call: &str, response: Response, remedy: &'static str) -> Result<Re
     if status.is_success() { Ok(response) } else { Err(TargetError::Refused { call: call.to_owned(), status, remedy }) }
 }
 
-async fn whole(call: &str, response: Response) -> Result<bytes::Bytes, TargetError> {
-    response
-        .bytes()
+async fn whole(call: &str, response: Response) -> Result<Vec<u8>, TargetError> {
+    within(response, ANSWER_BYTES_MAX)
         .await
-        .map_err(|error| TargetError::Unreachable { call: call.to_owned(), reason: innermost(&error) })
+        .map_err(|reason| TargetError::Unreachable { call: call.to_owned(), reason })
+}
+
+/// The whole body, or why there is none: a target that never ends one must not fill the memory.
+async fn within(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| innermost(&error))? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("its body is longer than {} MiB", bytes_max / (1024 * 1024)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 fn parse<'a, T: Deserialize<'a>>(call: &str, body: &'a [u8]) -> Result<T, TargetError> {

@@ -1,8 +1,9 @@
 //! Whatever the target does, `loadgen run` ends with the right exit code, a sentence that says what happened, and a report.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{INVALID, Next, acknowledge, answer, assert_ends_with, run, target};
 use reports::model::CaveatKind;
@@ -92,6 +93,57 @@ fn a_server_that_cannot_show_what_it_keeps_is_inconclusive_not_guilty() {
     assert!(done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::LedgerLeftOut));
 }
 
+/// A server that keeps every event, and whose inbox is empty until so long after its first event.
+fn lagging(lag: Duration) -> std::net::SocketAddr {
+    let kept = Mutex::new(Vec::<String>::new());
+    let first_event = OnceLock::new();
+    target(move |request, stream| {
+        let mut kept = kept.lock().expect("the lock");
+        let page = |events: String| format!(r#"{{"events":[{events}],"next_cursor":null}}"#);
+        match request.line.split(' ').nth(1).unwrap_or_default() {
+            _ if request.is_event() => {
+                first_event.get_or_init(Instant::now);
+                let (number, body) = (kept.len() as u64 + 1, String::from_utf8_lossy(&request.body));
+                let id = uuid::Uuid::from_u128(u128::from(number));
+                let shown = body.trim_start().trim_start_matches('{');
+                kept.push(format!(r#"{{"id":"{id}","persisted_at":"2026-01-01T00:00:00Z",{shown}"#));
+                acknowledge(stream, number)
+            }
+            "/metrics" => answer(stream, 200, "ingest_pending_events 0\n"),
+            path if path.starts_with("/api/events/") => {
+                let number = u128::from_str_radix(&path["/api/events/".len()..].replace('-', ""), 16);
+                match number.ok().and_then(|number| kept.get(number as usize - 1)) {
+                    Some(event) => answer(stream, 200, event),
+                    None => answer(stream, 404, "{}"),
+                }
+            }
+            _ if first_event.get().is_some_and(|first: &Instant| first.elapsed() < lag) => {
+                answer(stream, 200, &page(String::new()))
+            }
+            _ => answer(stream, 200, &page(kept.join(","))),
+        }
+    })
+}
+
+#[test]
+fn an_inbox_that_lags_behind_is_waited_for_and_makes_no_event_lost() {
+    let patient = ["--duration", "500ms", "--drain-timeout", "30s"];
+    for (lag, patience, incomplete) in [
+        // Longer than a target that says that nothing is pending is waited for.
+        (Duration::from_secs(4), &patient[..], false),
+        (Duration::from_secs(3_600), &[], true),
+    ] {
+        let target = format!("http://{}", lagging(lag));
+        let done = run(&[&["--target", &target, "--api-key", "k"][..], patience].concat());
+        let ledger = done.run.results[0].ledger.as_ref().expect("a ledger");
+        let found = (ledger.lost, ledger.unverified, ledger.duplicated, ledger.corrupted);
+        assert_eq!(found, (0, 0, 0, 0), "{lag:?}: {ledger:?}\n{}", done.text);
+        assert!(ledger.acknowledged > 0 && ledger.persisted == ledger.acknowledged, "{ledger:?}");
+        let told = done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::LedgerIncomplete);
+        assert_eq!(told, incomplete, "{lag:?}\n{}", done.text);
+    }
+}
+
 #[test]
 fn a_server_that_never_answers_times_out_and_nothing_is_left_out() {
     let address = target(|_, _| {
@@ -148,6 +200,10 @@ fn an_endless_body_is_an_error_and_fills_no_memory() {
     let done = run(&["--target", &format!("http://{address}"), "--api-key", "k", "--no-ledger"]);
     assert_ends_with(&done, INVALID);
     assert_says(&done.text, &["longer than 1 MiB"]);
+    // Control calls get it too: unbounded, they read gigabytes of it.
+    if let Some(bytes) = done.run.results[0].resources.generator_rss_peak_bytes {
+        assert!(bytes < 400 << 20, "the generator took {bytes} bytes of memory");
+    }
 }
 
 #[test]
