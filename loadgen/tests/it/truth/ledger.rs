@@ -180,11 +180,12 @@ fn a_restart_in_between_hides_no_fault_and_looks_like_none() {
                 let mut server = FaultyServer::start(mode, data(), faults);
                 let done = load_with_a_restart(&mut server, Signal::TERM);
                 let surprises = surprises(&done, &truth(&done, !faults.is_empty()));
+                // An event that was to be kept and left without an answer, but met the server while it was ending, was not kept: it
+                // fails as it was meant to, so it is no surprise. So not `assert_true`, which counts those events to the last.
+                assert_true_but_for(surprises, &done, !faults.is_empty(), place);
                 if surprises == 0 {
-                    assert_true(&done, !faults.is_empty(), place);
                     break;
                 }
-                assert_true_but_for(surprises, &done, !faults.is_empty(), place);
             }
         }
     });
