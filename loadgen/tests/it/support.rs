@@ -113,6 +113,9 @@ pub struct Done {
     pub run: Run,
 }
 
+/// Flags for tests of targets that do all they should: no slow machine uses this patience up.
+pub const PATIENT: [&str; 4] = ["--request-timeout", "30s", "--drain-timeout", "30s"];
+
 /// Runs `loadgen run` with a short plan and these arguments.
 pub fn run(arguments: &[&str]) -> Done {
     let out = tempfile::tempdir().expect("a folder");
