@@ -114,6 +114,9 @@ pub struct Done {
     pub run: Run,
 }
 
+/// Flags for tests of targets that do all they should: no slow machine uses this patience up.
+pub const PATIENT: [&str; 4] = ["--request-timeout", "30s", "--drain-timeout", "30s"];
+
 /// A run that has begun.
 pub struct Running {
     child: Child,

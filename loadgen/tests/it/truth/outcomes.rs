@@ -4,7 +4,7 @@ use reports::model::Outcomes;
 
 use super::server::{Data, FaultyServer};
 use super::simulation::one_of_some_attempts;
-use crate::support::run;
+use crate::support::{PATIENT, run};
 
 #[test]
 fn what_a_throttle_refuses_is_counted_to_the_event() {
@@ -12,7 +12,8 @@ fn what_a_throttle_refuses_is_counted_to_the_event() {
         let server = FaultyServer::start("null", Data::sqlite(), "throttle=120/s");
         // Three seconds begun, each with more events than are let through, and its end far from the end of a second.
         let done = run(&[
-            &["--target", &server.url, "--api-key", "none", "--request-timeout", "30s"][..],
+            &["--target", &server.url, "--api-key", "none"][..],
+            &PATIENT,
             &["--arrivals", "constant", "--rate", "200", "--warmup", "0s", "--duration", "2800ms"],
         ]
         .concat());
@@ -33,8 +34,7 @@ fn a_server_that_only_refuses_or_closes_has_accepted_nothing() {
         ("close-after=1", "connection closed before the whole answer"),
     ] {
         let server = FaultyServer::start("null", Data::sqlite(), faults);
-        let patience = ["--request-timeout", "30s"];
-        let done = run(&[&["--target", &server.url, "--api-key", "none"][..], &patience].concat());
+        let done = run(&[&["--target", &server.url, "--api-key", "none"][..], &PATIENT].concat());
         let load = &done.run.results[0].load;
         assert_eq!(load.outcomes, Outcomes { failed: load.planned, ..Outcomes::default() }, "{faults}\n{}", done.text);
         assert_eq!((load.errors.len(), load.errors[0].kind.as_str()), (1, error), "{faults}");
