@@ -151,6 +151,7 @@ fn the_result_can_be_printed_and_validates_against_the_committed_schema() {
 fn start_long(out: &std::path::Path) -> std::process::Child {
     Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["run", "--mode", "cache-first", "--rate", "200", "--warmup", "0s", "--duration", "60s", "--idle", "0s"])
+        .arg("--no-calibration")
         .args(["--out", out.to_str().expect("a path")])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
