@@ -260,7 +260,7 @@ pub fn calibration_rows(run: &Run) -> Vec<Row> {
 }
 
 /// What the columns of [`trial_rows`] are.
-pub const TRIAL_HEADINGS: [&str; 11] = [
+pub const TRIAL_HEADINGS: [&str; 10] = [
     "held",
     "achieved",
     "persisted",
@@ -271,7 +271,6 @@ pub const TRIAL_HEADINGS: [&str; 11] = [
     "backlog",
     "server CPU",
     "generator CPU",
-    "why not",
 ];
 
 /// Every trial of a search, in the order in which they ran; a column as [`TRIAL_HEADINGS`] says.
@@ -299,7 +298,6 @@ fn trial_row(trial: &CapacityTrial) -> Row {
         known(trial.backlog_peak.map(|n| n as f64), format::number),
         known(trial.server_cpu_share, format::percent),
         known(trial.generator_cpu_share, format::percent),
-        trial.reasons.join("; "),
     ];
     let stage = match trial.stage {
         TrialStage::Explore => "",

@@ -32,7 +32,7 @@ pub fn render_width(run: &Run, width: usize) -> String {
     if !peculiarities.is_empty() {
         parts.push(format!("the plan\n  {}", peculiarities.join("\n  ")));
     }
-    if run.plan.repeat > 1 {
+    if run.plan.repeat > 1 && !run.results.is_empty() {
         parts.push(format!(
             "each number is the median of {} repetitions, with the smallest and largest below it",
             run.plan.repeat

@@ -154,6 +154,7 @@ async fn a_server_that_does_not_start_leaves_no_database_behind() {
 fn start_long(out: &std::path::Path) -> std::process::Child {
     Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["run", "--mode", "cache-first", "--rate", "200", "--warmup", "0s", "--duration", "60s", "--idle", "0s"])
+        .arg("--no-calibration")
         .args(["--out", out.to_str().expect("a path")])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

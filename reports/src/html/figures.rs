@@ -88,18 +88,21 @@ pub fn capacity(place: usize, found: &Capacity) -> Option<Chart> {
     let marks = |name: &str, style: usize, markers: Vec<(f64, f64, String)>| {
         (!markers.is_empty()).then(|| Series { markers, ..Series::line(name, style, Vec::new()) })
     };
-    let at = |name: &str, style: usize, rate: Option<f64>| {
+    let at = |name: &str, style: usize, rate: Option<f64>, read: fn(&Point) -> f64| {
         let point = curve.iter().find(|point| Some(point.rate_per_s) == rate)?;
-        let text = format!("{name}: {}, p99 {}", format::rate(point.rate_per_s), format::time(point.p99_ns));
-        marks(name, style, vec![(point.rate_per_s, point.p99_ns, text)])
+        let (rate, ns) = (point.rate_per_s, read(point));
+        marks(name, style, vec![(rate, ns, format!("{name}: {}, {}", format::rate(rate), format::time(ns)))])
     };
     let failed =
         found.trials.iter().filter(|t| !t.held && !t.is_saturated && t.response_time_ns_p99 > 0).map(|trial| {
             let text = format!("{} failed: {}", format::rate(trial.rate_per_s), trial.reasons.join("; "));
             (trial.rate_per_s, trial.response_time_ns_p99 as f64, text)
         });
-    let points =
-        [marks("failed", 5, failed.collect()), at("knee", 4, found.knee_per_s), at("capacity", 3, found.rate_per_s)];
+    let points = [
+        marks("failed", 5, failed.collect()), // On the other line: where both are the same rate, neither hides the other.
+        at("knee", 4, found.knee_per_s, |point| point.p50_ns),
+        at("capacity", 3, found.rate_per_s, |point| point.p99_ns),
+    ];
     let series: Vec<Series> = [line("p50", 0, |point| point.p50_ns), line("p99", 1, |point| point.p99_ns)]
         .into_iter()
         .chain(points.into_iter().flatten())

@@ -113,6 +113,7 @@ fn held(trial: &CapacityTrial) -> Markup {
             (_, true) => span.state.open { "⊘ void" },
             _ => span.state.miss { "✗ failed" },
         }
+        @for reason in &trial.reasons { small { (reason) } }
     }
 }
 
@@ -138,7 +139,7 @@ fn floor_note(run: &Run) -> Option<&'static str> {
         );
     }
     calibration::floor(run).map(|_| {
-        "The floor was measured before the first repetition: a server that does nothing, on the generator's machine, at the same rate."
+        "The floor was measured before the first repetition: a server that does nothing, on the generator's machine, at the rate in its column."
     })
 }
 
