@@ -33,7 +33,8 @@ fn dedup_id(number: usize) -> String {
 }
 
 fn body(number: usize) -> Value {
-    json!({"type": "t", "dedup_id": dedup_id(number), "payload": {"text": "as sent", "number": number}})
+    // The text last, whatever order serde_json keeps: what corrupts an event changes its last letter.
+    json!({"type": "t", "dedup_id": dedup_id(number), "payload": {"number": number, "text": "as sent"}})
 }
 
 /// Numbers of the events that this fault hits.
