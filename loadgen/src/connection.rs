@@ -162,7 +162,6 @@ impl<F> Connection<F> {
         serial: u64,
         flight: F,
     ) -> Result<(), (F, ExchangeError)> {
-        let sent_ns = self.clock.now_ns();
         match &mut self.carrier {
             Carrier::Http1(http1) => {
                 http1::write(request, &mut http1.to_write);
@@ -177,9 +176,11 @@ impl<F> Connection<F> {
                     }
                 }
             }
-            Carrier::Http2(http2) => http2
-                .send(request, origin, Flight { serial, sent_ns, flight })
-                .map_err(|(flight, error)| (flight.flight, error)),
+            Carrier::Http2(http2) => {
+                let sent_ns = self.clock.now_ns();
+                let sent = http2.send(request, origin, Flight { serial, sent_ns, flight });
+                sent.map_err(|(flight, error)| (flight.flight, error))
+            }
             _ => Err((flight, ExchangeError::Closed)),
         }
     }

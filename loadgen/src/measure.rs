@@ -345,7 +345,7 @@ impl Measurement<'_> {
 
     /// The target at `url`, and the keys to send with.
     async fn meet(&self, url: &str) -> Result<(Target, Vec<String>), TargetError> {
-        let target = Target::new(url, &Reach::of(&self.resolved.plan))?;
+        let target = Target::new(url, &Reach::of(self.resolved))?;
         let mut keys = self.resolved.keys.clone();
         if keys.is_empty() {
             for organization in 1..=self.resolved.plan.organizations {

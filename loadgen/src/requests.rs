@@ -10,7 +10,7 @@ use reports::model::{self, Operation, Plan};
 use uuid::Uuid;
 
 use crate::connection::Destination;
-use crate::exchange::Request;
+use crate::exchange::{ANSWER_BYTES_MAX, Request};
 use crate::payload::Payloads;
 
 /// Acknowledged events that a deliberate repeat is chosen from.
@@ -20,8 +20,9 @@ const REPEAT_WINDOW: usize = 1_024;
 const ACKABLE_MAX: usize = 1_024;
 const ACKABLE_EVERY_NS: u64 = 5_000_000;
 const ACKABLE_AGE_NS: u64 = 1_000_000_000;
-/// Events asked for by one look into the inbox.
-const INBOX_EVENTS: u32 = 100;
+/// Most events asked for by one look into the inbox, and what one takes there beside its payload, bytes.
+const INBOX_EVENTS_MAX: usize = 100;
+const INBOX_EVENT_FRAME_BYTES: usize = 1_024;
 
 /// How often each operation is chosen.
 #[derive(Clone, Debug)]
@@ -103,6 +104,7 @@ pub struct Requests {
     base_path: String,
     event_path: String,
     batch_path: String,
+    inbox_path: String,
     mix: Mix,
     duplicates_share: f64,
     random: ChaCha8Rng,
@@ -116,11 +118,15 @@ impl Requests {
     /// Requests to `destination`, whose choices follow from `seed`.
     pub fn new(destination: &Destination, payloads: Payloads, mix: Mix, duplicates_share: f64, seed: u64) -> Self {
         let base_path = destination.base_path.clone();
+        // As many as fit into an answer that is read whole, whatever their size.
+        let inbox_events = ANSWER_BYTES_MAX / (payloads.payload_bytes_max() + INBOX_EVENT_FRAME_BYTES);
+        let inbox_events = inbox_events.clamp(1, INBOX_EVENTS_MAX);
         Self {
             payloads,
             headers: destination.headers.clone(),
             event_path: format!("{base_path}/api/events"),
             batch_path: format!("{base_path}/api/events/batch"),
+            inbox_path: format!("{base_path}/api/inbox?limit={inbox_events}"),
             base_path,
             mix,
             duplicates_share,
@@ -191,10 +197,8 @@ impl Requests {
     }
 
     fn inbox(&mut self) -> Next<'_> {
-        self.path.clear();
-        let _ = write!(self.path, "{}/api/inbox?limit={INBOX_EVENTS}", self.base_path);
         let headers = headers(&self.headers, self.requests);
-        let request = Request { method: "GET", path: &self.path, headers, body: None };
+        let request = Request { method: "GET", path: &self.inbox_path, headers, body: None };
         Next { request, operation: Operation::Inbox, sequence: self.sequence, events: 0, repeat: false }
     }
 
@@ -210,4 +214,33 @@ impl Requests {
 /// Of the organisation that event `sequence` belongs to.
 fn headers(all: &[Vec<u8>], sequence: u64) -> &[u8] {
     all.get(sequence as usize % all.len().max(1)).map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::http2::Origin;
+    use crate::payload::PAYLOAD_BYTES_MAX;
+    use crate::stream::Door;
+
+    #[test]
+    fn a_look_into_the_inbox_asks_for_no_more_than_an_answer_may_hold() {
+        let destination = Destination {
+            door: Door { address: SocketAddr::from(([127, 0, 0, 1], 1)), tls: None },
+            origin: Origin { scheme: "http", authority: "h".to_owned() },
+            http2: false,
+            streams: 1,
+            base_path: "/base".to_owned(),
+            headers: Vec::new(),
+        };
+        for (payload_bytes, events) in [(256, 100), (64 * 1024, 15), (PAYLOAD_BYTES_MAX, 3)] {
+            let mix = Mix { weights: vec![(Operation::Inbox, 1.0)], batch_events: 1 };
+            let payloads = Payloads::new("r-1", payload_bytes, 1);
+            let mut requests = Requests::new(&destination, payloads, mix, 0.0, 1);
+            let path = requests.next(&Recent::default(), 0).request.path.to_owned();
+            assert_eq!(path, format!("/base/api/inbox?limit={events}"));
+        }
+    }
 }

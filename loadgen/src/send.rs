@@ -156,10 +156,9 @@ impl Sending {
     fn send(&mut self, intended_ns: u64, sendable_ns: u64) {
         let Next { request, operation, sequence, events, repeat } = self.requests.next(&self.log.recent, intended_ns);
         let flight = Flight { operation, sequence, events, repeat, intended_ns, sendable_ns };
-        let sent_ns = self.clock.now_ns();
         if let Err((flight, error)) = self.pool.send(&request, self.timeout_ns, flight) {
-            let done_ns = self.clock.now_ns();
-            self.log.enter(Done { flight, sent_ns, done_ns, answer: Err(error) });
+            let now_ns = self.clock.now_ns();
+            self.log.enter(Done { flight, sent_ns: now_ns, done_ns: now_ns, answer: Err(error) });
         }
     }
 

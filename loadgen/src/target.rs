@@ -2,11 +2,10 @@
 //! connections ([`crate::connection`]).
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reports::model::{HttpVersion, Plan};
+use reports::model::HttpVersion;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -18,6 +17,7 @@ use uuid::Uuid;
 use crate::connection::Destination;
 use crate::http2::Origin;
 use crate::observe::prometheus::Scrape;
+use crate::plan::Resolved;
 use crate::stream::Door;
 use crate::tls::{self, Trust};
 
@@ -48,8 +48,8 @@ pub struct Reach {
     pub http2: bool,
     /// Requests at a time on one connection of the load; 1 for HTTP/1.1.
     pub streams: usize,
-    /// PEM file of an authority to trust beside the system's.
-    pub tls_ca: Option<PathBuf>,
+    /// Certificates, in PEM form, of authorities to trust beside the system's.
+    pub tls_ca: Option<Vec<u8>>,
     /// Trust anybody's certificate.
     pub tls_insecure: bool,
 }
@@ -63,11 +63,12 @@ impl Default for Reach {
 
 impl Reach {
     /// The plan's.
-    pub fn of(plan: &Plan) -> Self {
+    pub fn of(resolved: &Resolved) -> Self {
+        let plan = &resolved.plan;
         Self {
             http2: plan.http == HttpVersion::Http2,
             streams: plan.streams as usize,
-            tls_ca: plan.tls_ca.as_ref().map(PathBuf::from),
+            tls_ca: resolved.tls_ca.clone(),
             tls_insecure: plan.tls_insecure,
         }
     }
@@ -75,7 +76,7 @@ impl Reach {
     fn trust(&self) -> Trust<'_> {
         match &self.tls_ca {
             _ if self.tls_insecure => Trust::Anybody,
-            Some(file) => Trust::SystemAnd(file),
+            Some(pem) => Trust::SystemAnd(pem),
             None => Trust::System,
         }
     }

@@ -1,7 +1,6 @@
 //! Whom to trust when the target speaks TLS.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,8 +14,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 pub enum Trust<'a> {
     /// Those of the system's authorities.
     System,
-    /// Those and the authorities in this PEM file.
-    SystemAnd(&'a Path),
+    /// Those and the authorities whose certificates these are, in PEM form.
+    SystemAnd(&'a [u8]),
     /// Anybody's: the answers may come from somebody else.
     Anybody,
 }
@@ -31,8 +30,8 @@ pub fn client_config(trust: Trust<'_>, alpn: &[&[u8]]) -> io::Result<ClientConfi
         Trust::Anybody => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth()
         }
-        Trust::System => builder.with_root_certificates(roots(None)?).with_no_client_auth(),
-        Trust::SystemAnd(file) => builder.with_root_certificates(roots(Some(file))?).with_no_client_auth(),
+        Trust::System => builder.with_root_certificates(roots(&[])?).with_no_client_auth(),
+        Trust::SystemAnd(pem) => builder.with_root_certificates(roots(pem)?).with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
@@ -46,24 +45,17 @@ pub fn with_remedy(problem: String) -> String {
     }
 }
 
-fn roots(file: Option<&Path>) -> io::Result<RootCertStore> {
+fn roots(pem: &[u8]) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     // A system without authorities is no error here: the handshake will say whose certificate nobody knows.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let Some(file) = file else { return Ok(roots) };
     let bad = |error: String| {
-        let message = format!("{}: {error}; give a PEM file with the authority's certificate", file.display());
+        let message = format!("--tls-ca: {error}; give a PEM file with the authority's certificate");
         io::Error::new(io::ErrorKind::InvalidInput, message)
     };
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))?;
-    let mut found = 0;
-    for certificate in certificates {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
         roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-        found += 1;
-    }
-    if found == 0 {
-        return Err(bad("no certificate in it".to_owned()));
     }
     Ok(roots)
 }

@@ -143,6 +143,11 @@ impl Payloads {
         format!("{}.{sequence:0width$}", self.run_id, width = SEQUENCE_DIGITS)
     }
 
+    /// Length of the longest payload that can come.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.sizes.bytes_max() as usize
+    }
+
     fn payload_bytes(&self, sequence: u64) -> usize {
         self.sizes.bytes(sequence, self.seed) as usize
     }
