@@ -3,37 +3,21 @@
 
 use std::hint::black_box;
 
-use clap::Parser;
+use benches::{enterprise, settings};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use server::auth::{self, Keys};
 use server::cache_counters::CacheCounters;
-use server::config::Settings;
 use server::metrics::{BuildInfo, Metrics};
-use server::store::KeyRow;
-use uuid::Uuid;
-
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    settings: Settings,
-}
 
 fn authenticate_and_limit(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let limits = Flags::parse_from(["server", "--rate-limit-enterprise-per-minute", "1000000000"]).settings.limits;
+    let limits = settings(&[]).limits;
     let metrics = Metrics::new(&BuildInfo::default());
     let keys = Keys::new(&limits, None, CacheCounters::new(&metrics, "keys"));
     let key = auth::generate().expect("a key");
-    let row = KeyRow {
-        key_hash: auth::hash(key.as_bytes()),
-        organization_id: Uuid::from_u128(1),
-        organization_name: "bench".to_owned(),
-        tier: "enterprise".to_owned(),
-        created_at_us: 0,
-    };
-    runtime.block_on(keys.add(row)).expect("a place for it");
+    runtime.block_on(keys.add(enterprise(&key))).expect("a place for it");
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {key}")).expect("a header"));
     criterion.bench_function("auth/key_and_limit", |bencher| {

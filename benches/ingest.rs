@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use benches::{enterprise, settings};
 use bytes::Bytes;
-use clap::Parser;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -18,36 +18,20 @@ use server::app::{App, Sink};
 use server::auth;
 use server::cache_counters::CacheCounters;
 use server::call::Call;
-use server::config::Settings;
 use server::dedup::Dedup;
 use server::metrics::{BuildInfo, Metrics};
 use server::pending::Pending;
 use server::routes;
-use server::store::KeyRow;
-use uuid::Uuid;
 
 /// Drained each time so many events are pending, as a processor would.
 const DRAIN_EVENTS: usize = 500;
 
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    settings: Settings,
-}
-
 async fn app(pending: &Arc<Pending>, key: &str) -> Arc<App> {
-    let settings = Flags::parse_from(["server", "--rate-limit-enterprise-per-minute", "1000000000"]).settings;
+    let settings = settings(&[]);
     let metrics = Arc::new(Metrics::new(&BuildInfo::default()));
     let dedup = Dedup::new(&settings.limits, Some(Arc::clone(pending)), CacheCounters::new(&metrics, "dedup"));
     let app = App::new(settings, Sink::Pending(Arc::clone(pending)), None, dedup, metrics, None);
-    let row = KeyRow {
-        key_hash: auth::hash(key.as_bytes()),
-        organization_id: Uuid::from_u128(1),
-        organization_name: "bench".to_owned(),
-        tier: "enterprise".to_owned(),
-        created_at_us: 0,
-    };
-    app.keys.add(row).await.expect("a place for it");
+    app.keys.add(enterprise(key)).await.expect("a place for it");
     Arc::new(app)
 }
 
