@@ -120,6 +120,15 @@ pub struct FaultLabel {
     pub fault: &'static str,
 }
 
+/// A setting of the store on which it depends what a commit is worth.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SettingLabels {
+    /// As the store calls it.
+    pub name: String,
+    /// As the store says it.
+    pub value: String,
+}
+
 /// What `ingest_build_info` says: which server, in which configuration, produced the other numbers.
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct BuildInfo {
@@ -158,6 +167,7 @@ pub struct Metrics {
     pub deep_idle: Gauge,
     pub store_available: Gauge,
     pub store_errors: Counter,
+    pub store_settings: Family<SettingLabels, Gauge>,
     pub journal_syncs: Counter,
     pub journal_sync_seconds: Histogram,
     pub cache_hits: Family<CacheLabel, Counter>,
@@ -198,6 +208,7 @@ impl Metrics {
             deep_idle: Gauge::default(),
             store_available: Gauge::default(),
             store_errors: Counter::default(),
+            store_settings: Family::default(),
             journal_syncs: Counter::default(),
             journal_sync_seconds: Histogram::new(SECONDS_BUCKETS),
             cache_hits: Family::default(),
@@ -298,6 +309,8 @@ impl Metrics {
         let help = "1 while the database answers, 0 from its first error until it has answered again";
         add(to, "ingest_store_available", None, help, self.store_available.clone());
         add(to, "ingest_store_errors", None, "Failed writes or reads of the store", self.store_errors.clone());
+        let help = "What the store says of its own durability, read back at the start; always 1";
+        add(to, "ingest_store_setting", None, help, self.store_settings.clone());
         add(to, "ingest_journal_syncs", None, "Syncs of the journal to its device", self.journal_syncs.clone());
         let help = "How long a sync of the journal took";
         add(to, "ingest_journal_sync", seconds(), help, self.journal_sync_seconds.clone());

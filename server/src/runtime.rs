@@ -24,11 +24,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::app::{App, Sink};
 use crate::cache_counters::CacheCounters;
-use crate::config::{Limits, Mode, Settings, SettingsError, count, ms};
+use crate::config::{Mode, Settings, SettingsError, count, ms};
 use crate::dedup::Dedup;
 use crate::fault::{self, Faults};
 use crate::http::{self, Answerer};
-use crate::metrics::{BuildInfo, Metrics};
+use crate::metrics::{BuildInfo, Metrics, SettingLabels};
 use crate::offload::Offload;
 use crate::pending::Pending;
 use crate::polling::Schedule;
@@ -320,7 +320,11 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
         let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
         return Ok(Parts { app, store: None, processor: None });
     }
-    let store = Store::connect(&settings.database, store_limits(&limits), Arc::clone(&metrics)).await?;
+    let store = Store::connect(&settings.database, store_limits(&settings), Arc::clone(&metrics)).await?;
+    for (name, value) in store.durability_settings().await? {
+        tracing::info!(name, value, "durability of the store, as it says itself");
+        metrics.store_settings.get_or_create(&SettingLabels { name, value }).set(1);
+    }
     let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max)));
     let cache_first = settings.mode == Mode::CacheFirst;
     let dedup = Dedup::new(&limits, cache_first.then(|| Arc::clone(&pending)), counters);
@@ -368,7 +372,8 @@ fn build_info(settings: &Settings) -> BuildInfo {
     }
 }
 
-fn store_limits(limits: &Limits) -> StoreLimits {
+fn store_limits(settings: &Settings) -> StoreLimits {
+    let limits = &settings.limits;
     let connections = u32::try_from(limits.database_connections_max).unwrap_or(u32::MAX);
     StoreLimits {
         postgres_connections_max: connections,
@@ -376,5 +381,6 @@ fn store_limits(limits: &Limits) -> StoreLimits {
         acquire_timeout: ms(limits.store_timeout_ms),
         statement_timeout: ms(limits.store_timeout_ms),
         dedup_window: Duration::from_secs(limits.dedup_window_s),
+        sync: !fault::keeps_store_unsynced(&settings.faults()),
     }
 }

@@ -64,6 +64,9 @@ forms! {
         "holds this much memory for each event, for ever";
     "poll-query" = "QUERIES", "1":
         "asks the database so many times more at each poll";
+    "store-sync" = "off", "off":
+        "the database commits without syncing (SQLite: synchronous=OFF; PostgreSQL: synchronous_commit=off): a power cut loses events that \
+         were acknowledged as kept";
 }
 
 /// Text for `--help`.
@@ -135,6 +138,7 @@ pub enum Kind {
     Cpu(Cpu),
     Memory { bytes: usize },
     PollQuery { queries: u32 },
+    StoreSyncOff,
 }
 
 impl Kind {
@@ -155,6 +159,7 @@ impl Kind {
             Self::Cpu(_) => "cpu",
             Self::Memory { .. } => "memory",
             Self::PollQuery { .. } => "poll-query",
+            Self::StoreSyncOff => "store-sync",
         }
     }
 
@@ -176,7 +181,12 @@ impl Kind {
     pub fn needs_store(self) -> bool {
         matches!(
             self,
-            Self::Drop(_) | Self::Duplicate(_) | Self::Corrupt(_) | Self::Memory { .. } | Self::PollQuery { .. }
+            Self::Drop(_)
+                | Self::Duplicate(_)
+                | Self::Corrupt(_)
+                | Self::Memory { .. }
+                | Self::PollQuery { .. }
+                | Self::StoreSyncOff
         )
     }
 }
@@ -293,6 +303,7 @@ fn kind(name: &str, value: &str) -> Result<Kind, String> {
         }
         "cpu" => Kind::Cpu(cpu(value)?),
         "memory" => Kind::Memory { bytes: size(value)? },
+        "store-sync" if value == "off" => Kind::StoreSyncOff,
         "poll-query" => Kind::PollQuery { queries: whole(value, POLL_QUERIES_MAX)? as u32 },
         _ => return Err(format!("'{value}' is no value for it")),
     })
@@ -418,6 +429,7 @@ mod tests {
             ("cpu=10%", Kind::Cpu(Cpu::Share(0.1))),
             ("memory=2KiB", Kind::Memory { bytes: 2048 }),
             ("poll-query=1", Kind::PollQuery { queries: 1 }),
+            ("store-sync=off", Kind::StoreSyncOff),
         ] {
             assert_eq!(parse(text), Ok(vec![kind]), "{text}");
         }

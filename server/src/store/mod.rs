@@ -101,6 +101,8 @@ pub struct StoreLimits {
     pub statement_timeout: Duration,
     /// How long a `dedup_id` stays taken.
     pub dedup_window: Duration,
+    /// A commit is durable when it returns; `false` is a fault on purpose (`store-sync=off`).
+    pub sync: bool,
 }
 
 impl Default for StoreLimits {
@@ -111,6 +113,7 @@ impl Default for StoreLimits {
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             dedup_window: Duration::from_secs(24 * 60 * 60),
+            sync: true,
         }
     }
 }

@@ -63,6 +63,7 @@ impl PostgresStore {
         let options = options
             .application_name("millrace")
             .options([("statement_timeout", format!("{}ms", limits.statement_timeout.as_millis()))]);
+        let options = if limits.sync { options } else { options.options([("synchronous_commit", "off")]) };
         let pool = PgPoolOptions::new()
             .max_connections(limits.postgres_connections_max.max(1))
             .acquire_timeout(limits.acquire_timeout)
@@ -409,7 +410,8 @@ impl PostgresStore {
 
     pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
+            "SELECT name, setting FROM pg_settings
+             WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'wal_sync_method') ORDER BY name",
         );
         self.run(Statement::Select, query.fetch_all(&mut *self.connection().await?)).await
     }

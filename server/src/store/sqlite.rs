@@ -67,7 +67,7 @@ impl SqliteStore {
             .filename(path)
             .busy_timeout(limits.statement_timeout)
             .foreign_keys(true)
-            .synchronous(SqliteSynchronous::Full)
+            .synchronous(if limits.sync { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
             .pragma("cache_size", format!("-{CACHE_KIB}"));
         let writer_options = options
             .clone()
