@@ -36,9 +36,8 @@ pub fn fault(test: &CrashTest) -> Option<String> {
     }
     let counted = (!faults.is_empty()).then(|| format!("{of} {}", faults.join(", ")));
     let stopped = test.not_restarted.as_ref().filter(|_| !test.losses_expected);
-    let stopped = stopped.map(|why| {
-        format!("it did not start again after {}: {why}", format::counted(test.kills.len() as u64, "kill"))
-    });
+    let stopped = stopped
+        .map(|why| format!("it did not start again after {}: {why}", format::counted(test.kills.len() as u64, "kill")));
     let sentences: Vec<String> = counted.into_iter().chain(stopped).collect();
     (!sentences.is_empty()).then(|| format!("{}: {}", test.name, sentences.join("; ")))
 }
@@ -48,7 +47,9 @@ pub fn said_nothing(test: &CrashTest) -> Option<String> {
     let why = match &test.failure {
         Some(failure) => failure.clone(),
         None if test.kills.is_empty() && test.not_restarted.is_none() => "nothing was killed".to_owned(),
-        None if test.acknowledged == 0 => "nothing was acknowledged before the kills, so nothing could be lost".to_owned(),
+        None if test.acknowledged == 0 => {
+            "nothing was acknowledged before the kills, so nothing could be lost".to_owned()
+        }
         None => return None,
     };
     Some(format!("{}: {why}", test.name))
@@ -65,21 +66,15 @@ pub fn open(test: &CrashTest) -> Option<String> {
         ));
     }
     let of = format::counted(test.acknowledged, "acknowledged event");
-    (test.unverified > 0).then(|| format!("{}: {} of {of} could not be asked for", test.name, format::count(test.unverified)))
+    (test.unverified > 0)
+        .then(|| format!("{}: {} of {of} could not be asked for", test.name, format::count(test.unverified)))
 }
 
-/// `250 kills`, with how many hit it again while it recovered.
-pub fn kills(test: &CrashTest) -> String {
-    let again = test.kills.iter().filter(|kill| kill.in_recovery_ms.is_some()).count() as u64;
-    let again = if again > 0 { format!(" (+{} in recovery)", format::count(again)) } else { String::new() };
-    format!("{}{again}", format::count(test.kills.len() as u64))
-}
-
-/// `process`, or `power`.
+/// How a server was killed, in words.
 pub fn kind(kill: KillKind) -> &'static str {
     match kill {
-        KillKind::Process => "process",
-        KillKind::Power => "power",
+        KillKind::Process => "SIGKILL to the server's process",
+        KillKind::Power => "the power of the disk under its data cut",
     }
 }
 
@@ -118,7 +113,8 @@ pub fn settings(test: &CrashTest) -> String {
     let claims = test.durability.as_deref().map(|word| format!("acknowledges \"{word}\""));
     let filesystem = test.filesystem.as_ref().map(|name| format!("on {name}"));
     let settings = test.settings.iter().map(|setting| format!("{} = {}", setting.name, setting.value));
-    let parts: Vec<String> = claims.into_iter().chain([test.database.clone()]).chain(filesystem).chain(settings).collect();
+    let parts: Vec<String> =
+        claims.into_iter().chain([test.database.clone()]).chain(filesystem).chain(settings).collect();
     parts.join(", ")
 }
 

@@ -648,7 +648,7 @@ pub fn crash() -> Run {
 }
 
 fn build_crash() -> Run {
-    let mut run = run("crash", Vec::new(), 1, &[], 0, &[]);
+    let mut run = run("crash", Vec::new(), 1, &[CACHE_FIRST], 0, &[]);
     run.crash = vec![
         crash_test("cache-first on sqlite", KillKind::Process, "memory", &[9, 0, 14, 3]),
         crash_test("db-first on postgres", KillKind::Process, "database", &[0, 0, 0, 0]),

@@ -8,7 +8,8 @@ use crate::crash;
 use crate::format;
 use crate::histogram::TimeHistogram;
 use crate::model::{
-    Calibration, Capacity, CapacityTrial, CrashTest, Operation, OperationLoad, Run, TargetResult, Times, TrialStage, Variant,
+    Calibration, Capacity, CapacityTrial, CrashTest, Operation, OperationLoad, Run, TargetResult, Times, TrialStage,
+    Variant,
 };
 use crate::stats;
 
@@ -335,13 +336,13 @@ pub fn capacity_rows(run: &Run) -> Vec<Row> {
 /// What the columns of [`crash_rows`] are.
 pub const CRASH_HEADINGS: [&str; 12] = [
     "kills",
+    "again",
     "acknowledged",
     "lost",
     "age p50",
-    "age max",
+    "max",
     "duplicated",
     "altered",
-    "unverified",
     "unanswered",
     "ready p50",
     "p99",
@@ -362,20 +363,20 @@ fn crash_row(test: &CrashTest) -> Row {
     };
     let (age, ready) = (&test.lost_age, &test.ready);
     let cells = vec![
-        Cell::plain(crash::kills(test)),
+        number(test.kills.len() as u64),
+        number(test.kills.iter().filter(|kill| kill.in_recovery_ms.is_some()).count() as u64),
         number(test.acknowledged),
         fault(test.lost, crash::must_keep(test)),
         time(age, age.p50_ns),
         time(age, age.max_ns),
         fault(test.duplicated, true),
         fault(test.altered, true),
-        fault(test.unverified, true),
         number(test.unacknowledged),
         time(ready, ready.p50_ns),
         time(ready, ready.p99_ns),
         time(ready, ready.max_ns),
     ];
-    Row { label: format!("{} ({})", test.name, crash::kind(test.kill)), cells }
+    Row { label: test.name.clone(), cells }
 }
 
 /// Time to durable of a repetition, where it was measured.

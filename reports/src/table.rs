@@ -1,5 +1,7 @@
 //! The run in the terminal: numbers by variant, before and after, objectives, caveats, verdict. No colour, so none is missed.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::compare;
@@ -100,8 +102,12 @@ fn crash(run: &Run, width: usize) -> Vec<String> {
     }
     let headings = summary::CRASH_HEADINGS.map(str::to_owned);
     let table = rows(&headings, &summary::crash_rows(run), width.max(TRIALS_WIDTH));
-    let legend = "age: how long before the kill a lost event had been acknowledged; unanswered: there although the acknowledgement \
-                  never arrived (allowed)";
+    let kinds: BTreeSet<&str> = run.crash.iter().map(|test| crash::kind(test.kill)).collect();
+    let legend = format!(
+        "killed: {}\nagain: kills that were followed by one during recovery; age: how long before the kill a lost event had been \
+         acknowledged;\nunanswered: there although the acknowledgement never arrived, which is allowed",
+        kinds.into_iter().collect::<Vec<_>>().join(", ")
+    );
     let settings = run.crash.iter().map(|test| format!("  {}: {}", test.name, crash::settings(test)));
     let settings = settings.collect::<Vec<_>>().join("\n");
     vec![format!("{}\n{legend}", table.trim_end()), format!("durability, as the stores themselves say\n{settings}")]

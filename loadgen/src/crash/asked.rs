@@ -161,9 +161,11 @@ impl Asked {
             "postgres" => Ok(AskedStore::Postgres),
             url if url.starts_with("postgres://") || url.starts_with("postgresql://") => match self.kill {
                 AskedKill::Process => Ok(AskedStore::PostgresUrl(url.to_owned())),
-                AskedKill::Power => Err("--kill power does not go with a PostgreSQL that runs elsewhere, whose disk is not ours to cut; \
+                AskedKill::Power => Err(
+                    "--kill power does not go with a PostgreSQL that runs elsewhere, whose disk is not ours to cut; \
                                          give --database postgres for a cluster of its own"
-                    .to_owned()),
+                        .to_owned(),
+                ),
             },
             other => Err(format!(
                 "--database {other} is no database that the reference server can be started on; give sqlite, postgres or \

@@ -45,7 +45,9 @@ struct User {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// Not installed.
-    #[error("PostgreSQL is not installed: apt-get install postgresql, put its initdb and postgres on PATH, or give --database postgres://…")]
+    #[error(
+        "PostgreSQL is not installed: apt-get install postgresql, put its initdb and postgres on PATH, or give --database postgres://…"
+    )]
     NotInstalled,
     /// Root, and nobody else.
     #[error("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")]
@@ -77,10 +79,16 @@ impl Cluster {
                 chown(folder, Some(user.uid), Some(user.gid))?;
             }
         }
-        let cluster =
-            Self { binaries, data: data.to_owned(), beside: beside.to_owned(), user, process: None };
+        let cluster = Self { binaries, data: data.to_owned(), beside: beside.to_owned(), user, process: None };
         let mut initdb = cluster.command("initdb");
-        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions", "--pgdata"]);
+        initdb.args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-instructions",
+            "--pgdata",
+        ]);
         let output = initdb.arg(data).output().await?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

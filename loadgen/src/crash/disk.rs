@@ -147,7 +147,10 @@ mod system {
         Ok(())
     }
 
-    #[allow(unsafe_code, reason = "rustix counts unshare as unsafe because of its other flag, for tables of open files")]
+    #[allow(
+        unsafe_code,
+        reason = "rustix counts unshare as unsafe because of its other flag, for tables of open files"
+    )]
     pub fn take_own_mounts() -> Result<(), DiskError> {
         if !rustix::process::geteuid().is_root() {
             return Err(DiskError::NotAllowed("start it with sudo".to_owned()));
@@ -157,7 +160,8 @@ mod system {
             DiskError::NotAllowed(format!("no mount namespace of its own ({error}); a container needs CAP_SYS_ADMIN"))
         })?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", private).map_err(|error| DiskError::NotAllowed(format!("its mounts cannot be kept private: {error}")))
+        mount_change("/", private)
+            .map_err(|error| DiskError::NotAllowed(format!("its mounts cannot be kept private: {error}")))
     }
 
     pub fn unmount(mount_point: &Path) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! The parts of the page, in order; a part without data is left out or says why it is empty.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::{figures, number_table};
@@ -126,14 +128,17 @@ fn held(trial: &CapacityTrial) -> Markup {
 
 fn crash(run: &Run) -> Option<Section> {
     let headings = summary::CRASH_HEADINGS.map(str::to_owned);
+    let kinds: BTreeSet<&str> = run.crash.iter().map(|test| crash::kind(test.kill)).collect();
     Some(Section {
         id: "crash",
         title: "Killed under load",
         how_to_read: "Every acknowledged event is looked for after each restart, and all of them once more at the end: lost is what is neither \
-                      in the inbox nor known by its id, and its age is how long before the kill it had been acknowledged; unanswered \
-                      is there although its acknowledgement never arrived, which is allowed; ready counts from the start of the process.",
+                      in the inbox nor known by its id, and its age is how long before the kill it had been acknowledged; again \
+                      counts kills that were followed by one during recovery; unanswered is there although its acknowledgement never \
+                      arrived, which is allowed; ready counts from the start of the process.",
         body: html! {
             (number_table(&headings, &summary::crash_rows(run)))
+            p { "Killed: " (kinds.into_iter().collect::<Vec<_>>().join(", ")) "." }
             ul { @for test in &run.crash { li { b { (test.name) } ": " (crash::settings(test)) } } }
             @if run.crash.iter().any(|test| test.kill == crate::model::KillKind::Power) {
                 p.note { "A power cut is a filesystem that is shut down without flushing and mounted again: whether the device keeps what it \
