@@ -56,6 +56,8 @@ pub struct Launch<'a> {
     pub polling: &'a str,
     /// Where its data are, as `INGEST_DATABASE` has it.
     pub location: String,
+    /// Folder of its journal, where the mode has one.
+    pub journal: PathBuf,
     /// File that its log is added to.
     pub log: PathBuf,
     /// More flags; they come last.
@@ -107,6 +109,7 @@ impl Reference {
             mode: configuration.mode,
             polling: configuration.polling,
             location,
+            journal: folder.path().join("journal"),
             log: folder.path().join("server.log"),
             flags: configuration.flags.clone(),
         };
@@ -159,6 +162,7 @@ impl ServerProcess {
             .args(&launch.flags)
             // In the environment: a command line is for all to see, and the URL may hold a password.
             .env("INGEST_DATABASE", &launch.location)
+            .env("INGEST_JOURNAL_DIR", &launch.journal)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -154,16 +154,13 @@ impl Series<'_> {
 
     fn launch(&self, place: &Place) -> Launch<'_> {
         let faults = self.asked.fault.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]);
-        let journal = match self.mode {
-            "journal-first" => vec!["--journal-dir".to_owned(), place.data().join("journal").display().to_string()],
-            _ => Vec::new(),
-        };
         Launch {
             mode: self.mode,
             polling: &self.asked.polling,
             location: place.location(),
+            journal: place.data().join("journal"),
             log: place.log(),
-            flags: faults.chain(journal).chain(self.asked.server_flag.iter().cloned()).collect(),
+            flags: faults.chain(self.asked.server_flag.iter().cloned()).collect(),
         }
     }
 }
