@@ -194,6 +194,16 @@ impl ServerProcess {
         }
     }
 
+    /// Whether it has, by itself.
+    pub fn has_ended(&mut self) -> std::io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// The end of its log, as the end of a sentence.
+    pub fn log_end(&self) -> String {
+        log_end(&self.log)
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub async fn kill(&mut self) -> std::io::Result<()> {
         self.child.kill().await

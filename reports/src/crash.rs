@@ -35,9 +35,9 @@ pub fn fault(test: &CrashTest) -> Option<String> {
         add(test.altered, "altered");
     }
     let counted = (!faults.is_empty()).then(|| format!("{of} {}", faults.join(", ")));
-    let stopped = test.not_restarted.as_ref().filter(|_| !test.losses_expected);
+    let stopped = test.server_failure.as_ref().filter(|_| !test.losses_expected);
     let stopped = stopped
-        .map(|why| format!("it did not start again after {}: {why}", format::counted(test.kills.len() as u64, "kill")));
+        .map(|why| format!("it could not go on after {}: {why}", format::counted(test.kills.len() as u64, "kill")));
     let sentences: Vec<String> = counted.into_iter().chain(stopped).collect();
     (!sentences.is_empty()).then(|| format!("{}: {}", test.name, sentences.join("; ")))
 }
@@ -46,7 +46,7 @@ pub fn fault(test: &CrashTest) -> Option<String> {
 pub fn said_nothing(test: &CrashTest) -> Option<String> {
     let why = match &test.failure {
         Some(failure) => failure.clone(),
-        None if test.kills.is_empty() && test.not_restarted.is_none() => "nothing was killed".to_owned(),
+        None if test.kills.is_empty() && test.server_failure.is_none() => "nothing was killed".to_owned(),
         None if test.acknowledged == 0 => {
             "nothing was acknowledged before the kills, so nothing could be lost".to_owned()
         }
@@ -57,7 +57,7 @@ pub fn said_nothing(test: &CrashTest) -> Option<String> {
 
 /// What leaves it open, as a sentence.
 pub fn open(test: &CrashTest) -> Option<String> {
-    let found = test.lost + test.duplicated + test.altered > 0 || test.not_restarted.is_some();
+    let found = test.lost + test.duplicated + test.altered > 0 || test.server_failure.is_some();
     if test.losses_expected && !found {
         return Some(format!(
             "{}: losses were expected and none was found, so this test could not show anything: its kills come too late after the \
@@ -155,17 +155,17 @@ mod tests {
         };
         assert_eq!((fault(&mutant(2)), open(&mutant(2))), (None, None));
         assert!(open(&mutant(0)).is_some_and(|why| why.contains("could not show anything")));
-        let dead = CrashTest { not_restarted: Some("malformed".to_owned()), ..mutant(0) };
+        let dead = CrashTest { server_failure: Some("malformed".to_owned()), ..mutant(0) };
         assert_eq!((fault(&dead), open(&dead)), (None, None), "a store that is broken for good is a loss, too");
     }
 
     #[test]
-    fn a_server_that_does_not_come_back_has_failed() {
+    fn a_server_that_cannot_go_on_has_failed() {
         let test = CrashTest {
-            not_restarted: Some("it ended with 1".to_owned()),
+            server_failure: Some("it ended with 1".to_owned()),
             ..crash_test("db-first on sqlite", KillKind::Power, "database", &[0])
         };
-        assert!(fault(&test).is_some_and(|why| why.ends_with("it did not start again after 1 kill: it ended with 1")));
+        assert!(fault(&test).is_some_and(|why| why.ends_with("it could not go on after 1 kill: it ended with 1")));
     }
 
     #[test]

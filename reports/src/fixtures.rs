@@ -714,7 +714,7 @@ pub fn crash_test(name: &str, kill: KillKind, durability: &str, lost: &[u64]) ->
         lost_age: ages.times(0),
         ready: ready.times(0),
         lost_examples: (0..*lost.iter().max().unwrap()).map(|n| format!("r.1.{n:012}")).take(3).collect(),
-        not_restarted: None,
+        server_failure: None,
         failure: None,
         kills,
     }

@@ -635,8 +635,8 @@ pub struct CrashTest {
     pub ready: Times,
     /// `dedup_id`s of lost events, as examples.
     pub lost_examples: Vec<String>,
-    /// Why it did not start again on its data after a kill; `null`: it always did.
-    pub not_restarted: Option<String>,
+    /// Why the server could not go on: it did not start again on its data after a kill, or ended by itself before one; `null`: it always could.
+    pub server_failure: Option<String>,
     /// Why the test ended early, other than through the server's data; a sentence.
     pub failure: Option<String>,
 }

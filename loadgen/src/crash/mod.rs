@@ -15,7 +15,7 @@ mod series;
 use std::time::Duration;
 
 use reports::crash;
-use reports::model::{KillKind, Plan, Run};
+use reports::model::{Caveat, CaveatKind, KillKind, Plan, Run};
 
 use self::asked::{Asked, AskedStore};
 use self::series::Series;
@@ -57,7 +57,19 @@ pub async fn run(asked: &Asked, modes: &[String], stores: &[AskedStore], plan: &
             tests.push(test);
         }
     }
+    let faults = (!asked.fault.is_empty()).then(|| faulty(asked));
     let parent = asked.data_dir.clone().unwrap_or_else(std::env::temp_dir);
     let environment = machine::environment(true, Some(&parent), plan.pacing);
-    Run { environment, crash: tests, ..findings.into_run(context, plan) }
+    let caveats = faults.into_iter().collect();
+    Run { environment, crash: tests, caveats, ..findings.into_run(context, plan) }
+}
+
+fn faulty(asked: &Asked) -> Caveat {
+    Caveat {
+        kind: CaveatKind::FaultsInjected,
+        subject: None,
+        detail: format!("the server breaks its promises on purpose: {}", asked.fault.join("; ")),
+        remedy: "leave out --fault, to test the server itself".to_owned(),
+        invalidates: false,
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reports::model::Ledger;
 use reqwest::StatusCode;
 use tokio::time::{Instant, sleep};
@@ -14,6 +15,9 @@ use crate::target::{Sending, Target, TargetError};
 
 /// Between two looks at a target that does not show everything. What is missing in two looks in a row, while nothing is pending, is lost.
 const LOOK_PAUSE: Duration = Duration::from_millis(150);
+/// How long a server that is ready may refuse an event as busy, and the pause between two attempts.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Unanswered events of one load that are sent again, at most.
 const RESENT_MAX: usize = 512;
 
@@ -47,6 +51,21 @@ pub struct Found {
     pub doubt: Option<String>,
 }
 
+/// As often as it takes: a server that was started a moment ago may say that it is busy.
+async fn sent_again(target: &Target, key: &str, body: &Bytes) -> Result<Sending, TargetError> {
+    let begin = Instant::now();
+    loop {
+        match target.send_event(key, body.clone()).await {
+            Err(TargetError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. })
+                if begin.elapsed() < BUSY_PATIENCE =>
+            {
+                sleep(BUSY_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 struct Look {
     found: Found,
     /// Nothing is between acknowledged and persisted or between inbox and event, and everybody answered.
@@ -64,7 +83,12 @@ impl Account {
         let unanswered = (0..self.planned).filter(|sequence| !answered[*sequence as usize]).take(RESENT_MAX);
         for sequence in unanswered.collect::<Vec<_>>() {
             let body = self.payloads.body(sequence);
-            let sending = target.send_event(&self.key, body).await?;
+            let sending = match sent_again(target, &self.key, &body).await {
+                Ok(sending) => sending,
+                // The whole organisation is gone; looking for its events tells.
+                Err(TargetError::Refused { status: StatusCode::UNAUTHORIZED, .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
             self.resent += 1;
             let id = match sending {
                 Sending::Acknowledged(id) => Some(id),

@@ -57,7 +57,7 @@ pub struct Series<'a> {
 enum Ended {
     /// The server's own fault.
     #[error("{0}")]
-    NotRestarted(String),
+    ServerFailed(String),
     #[error(transparent)]
     Place(#[from] PlaceError),
     #[error(transparent)]
@@ -142,7 +142,7 @@ impl Series<'_> {
             lost_age: none(),
             ready: none(),
             lost_examples: Vec::new(),
-            not_restarted: None,
+            server_failure: None,
             failure: None,
         }
     }
@@ -215,6 +215,9 @@ impl<'a> Killing<'a> {
         let load = load::begin(self.series.plan, &destination, &payloads, seed, self.clock, &self.snapshot).await?;
         let begin_ns = load.begin_ns;
         sleep(after.saturating_sub(Duration::from_nanos(self.clock.now_ns().saturating_sub(begin_ns)))).await;
+        if self.server.has_ended()? {
+            return Err(Ended::ServerFailed(format!("it ended by itself under load{}", self.server.log_end())));
+        }
         let kill_ns = self.clock.now_ns();
         self.kill().await?;
         let loaded = load.end().await?;
@@ -275,11 +278,11 @@ impl<'a> Killing<'a> {
         let begin = Instant::now();
         self.start_database().await?;
         self.server = ServerProcess::launch(&self.series.launch(&self.place))?;
-        let url = self.server.listens().await.map_err(|error| Ended::NotRestarted(error.to_string()))?;
+        let url = self.server.listens().await.map_err(|error| Ended::ServerFailed(error.to_string()))?;
         self.target = Target::new(&url, &Reach::default())?;
         while !self.target.is_ready().await {
             if begin.elapsed() > READY_PATIENCE {
-                return Err(Ended::NotRestarted(format!("it was not ready within {} s", READY_PATIENCE.as_secs())));
+                return Err(Ended::ServerFailed(format!("it was not ready within {} s", READY_PATIENCE.as_secs())));
             }
             sleep(READY_PAUSE).await;
         }
@@ -291,7 +294,7 @@ impl<'a> Killing<'a> {
 
     /// A database that does not come back after a cut is as bad as a server that does not.
     async fn start_database(&mut self) -> Result<(), Ended> {
-        self.place.start_database().await.map_err(|error| Ended::NotRestarted(error.to_string()))
+        self.place.start_database().await.map_err(|error| Ended::ServerFailed(error.to_string()))
     }
 
     /// A loss where nothing may be lost is told at once.
@@ -332,7 +335,7 @@ impl<'a> Killing<'a> {
         self.test.lost_age = ages.times(0);
         self.test.ready = self.ready.times(0);
         match ended {
-            Some(Ended::NotRestarted(why)) => self.test.not_restarted = Some(why),
+            Some(Ended::ServerFailed(why)) => self.test.server_failure = Some(why),
             Some(other) => self.test.failure = Some(other.to_string()),
             None => {
                 let stopped = self.server.terminate().await.and_then(|ended| ended);
