@@ -3,6 +3,10 @@
 //! `synchronous=FULL`: a commit returns after the WAL is synced, so a persisted event survives power loss. The WAL is copied
 //! back by the writer itself, within a commit, once it has grown by [`WAL_AUTOCHECKPOINT_PAGES`]; readers here are short, so
 //! none of them keeps it from being reused.
+//!
+//! A sync that fails does not stop the server, unlike one of the journal. The commit fails and nobody is told yes; the next one
+//! writes its own frames over the failed ones and syncs those, and no earlier commit hangs on them, because each was synced
+//! before it counted. A copy back whose sync fails is not noted as done and is done again.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use super::{
@@ -84,8 +88,11 @@ impl SqliteStore {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let writer =
-            pool(1).connect_with(writer_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        let writer = pool(1)
+            .after_release(|connection, _| Box::pin(may_be_used_again(connection)))
+            .connect_with(writer_options)
+            .await
+            .map_err(|error| cannot_open(path, &error.to_string()))?;
         let migrations = sqlx::migrate!("migrations/sqlite");
         migrations.run(&writer).await.map_err(|error| cannot_open(path, &error.to_string()))?;
         let readers = pool(limits.sqlite_readers_max.max(1));
@@ -398,15 +405,20 @@ impl SqliteStore {
     }
 }
 
-fn cannot_open(path: &Path, cause: &str) -> StoreError {
-    StoreError::Open {
-        database: format!("sqlite:{}", path.display()),
-        cause: cause.to_owned(),
-        remedy: "give a path in a folder that exists and that this user may write to, with --database sqlite:PATH",
+/// Whether the writing connection is out of its transaction; otherwise it is closed, and the next caller gets a new one.
+///
+/// SQLite ends a transaction by itself when a write or a sync fails (disk full, I/O error). The driver keeps its own count of
+/// transactions, finds nothing to roll back, and goes on believing that one is open: it would refuse every later BEGIN.
+async fn may_be_used_again(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A rollback is only queued when a transaction is dropped; after this it is done.
+    connection.ping().await?;
+    let usable = !connection.is_in_transaction();
+    if !usable {
+        tracing::warn!("a transaction failed for good; the connection that writes is replaced");
     }
+    Ok(usable)
 }
 
-fn stored_event(row: &SqliteRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
     let event = Event {
         id: row.try_get(1)?,
         organization_id: row.try_get(2)?,
@@ -416,5 +428,14 @@ fn stored_event(row: &SqliteRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
         created_at_us: row.try_get(7)?,
     };
     let state = state_of(row.try_get(6)?)?;
+fn cannot_open(path: &Path, cause: &str) -> StoreError {
+    StoreError::Open {
+        database: format!("sqlite:{}", path.display()),
+        cause: cause.to_owned(),
+        remedy: "give a path in a folder that exists and that this user may write to, with --database sqlite:PATH",
+    }
+}
+
+fn stored_event(row: &SqliteRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
     Ok((Cursor { tx: 0, seq: row.try_get(0)? }, StoredEvent { event, state, persisted_at_us: row.try_get(8)? }))
 }
