@@ -4,11 +4,13 @@
 //! worth is the server's setting (`synchronous_commit`, `fsync`): this code reads it back and changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 use uuid::Uuid;
@@ -23,7 +25,8 @@ use crate::metrics::{Metrics, Statement};
 /// `xid8` and `pg_current_xact_id` came with this version.
 const SERVER_VERSION_MIN: i32 = 130_000;
 
-/// How much longer than the server's own statement timeout a reply is waited for, before the connection counts as dead.
+/// How much longer than the server's own statement timeout a reply is waited for, before the connection counts as dead. Also how
+/// long a connection whose caller is done with it may take to be ready for the next one.
 const REPLY_GRACE: Duration = Duration::from_secs(2);
 
 /// One answer row and not one per event: the ids travel as an array, and only when some are missing.
@@ -418,8 +421,8 @@ impl PostgresStore {
         self.pool.close().await;
     }
 
-    async fn connection(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, StoreError> {
-        self.counter.checked(self.pool.acquire().await)
+    async fn connection(&self) -> Result<Lease, StoreError> {
+        self.counter.checked(self.pool.acquire().await).map(Lease)
     }
 
     /// Counts a statement, and gives up on a server that has vanished without closing its connections.
@@ -438,13 +441,39 @@ impl PostgresStore {
     }
 }
 
-fn cannot_open(database: String, cause: &dyn std::error::Error) -> StoreError {
-    StoreError::Open {
-        database,
-        cause: cause.to_string(),
-        remedy: "check that it runs, that the URL postgres://USER@HOST:PORT/NAME is right, and that this user may create tables there",
+/// A connection on loan from the pool. The pool asks each one that comes back for a sign of life, and waits for it without end:
+/// four connections that stalled (a firewall has forgotten them, the machine behind them is gone) would be all that it has.
+struct Lease(PoolConnection<Postgres>);
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
     }
 }
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let returning = self.0.return_to_pool();
+        // Without a runtime the process is ending, and the connection ends with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Given up, it is closed and makes room for a new one.
+                if tokio::time::timeout(REPLY_GRACE, returning).await.is_err() {
+                    tracing::warn!("a connection to the database gives no sign of life and is closed");
+                }
+            });
+        }
+    }
+}
+
 
 fn stored_event(row: &PgRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
     let tx: &str = row.try_get(0)?;
@@ -452,6 +481,13 @@ fn stored_event(row: &PgRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
     let event = Event {
         id: row.try_get(2)?,
         organization_id: row.try_get(3)?,
+fn cannot_open(database: String, cause: &dyn std::error::Error) -> StoreError {
+    StoreError::Open {
+        database,
+        cause: cause.to_string(),
+        remedy: "check that it runs, that the URL postgres://USER@HOST:PORT/NAME is right, and that this user may create tables there",
+    }
+}
         event_type: row.try_get::<String, _>(4)?.into(),
         dedup_id: row.try_get::<Option<String>, _>(5)?.map(Into::into),
         payload: Bytes::from(row.try_get::<String, _>(6)?),
