@@ -333,7 +333,8 @@ impl Store {
         either!(self, store => store.replace_key(old_hash, new).await)
     }
 
-    /// Whether rows want the processor: received, or claimed before `lease_expired_us` by a process that has not finished them.
+    /// Whether rows want the processor: received, or claimed before `lease_expired_us` (or in what is still the future) by a process
+    /// that has not finished them.
     pub async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
         either!(self, store => store.wants_processing(lease_expired_us).await)
     }
@@ -390,6 +391,15 @@ fn oldest_id(since_us: i64) -> Uuid {
 /// A number of rows as SQL's LIMIT takes it.
 fn row_count(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// How far ahead of this machine's clock that of another process on the same database may be. A claim from later than that was
+/// made before a clock was set back; its lease would last until the clock has caught up, and so it counts as over.
+const CLAIM_CLOCK_SLACK_US: i64 = 60_000_000;
+
+/// Claims that are later than this are over, see [`CLAIM_CLOCK_SLACK_US`].
+fn claim_us_max() -> i64 {
+    now_us().saturating_add(CLAIM_CLOCK_SLACK_US)
 }
 
 /// The text of the `status` column for fresh rows.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, fresh_status, now_us, payload_text, state_of, statuses_of,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -361,18 +361,20 @@ impl PostgresStore {
     pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
         let query = sqlx::query_scalar::<_, bool>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > $2)",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.run(Statement::Select, query.fetch_one(&mut *self.connection().await?)).await
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT (SELECT COUNT(*) FROM events WHERE status = 'received')
-             + (SELECT COUNT(*) FROM events WHERE status = 'processing' AND processing_started_at < $1)",
+             + (SELECT COUNT(*) FROM events WHERE status = 'processing'
+                AND (processing_started_at < $1 OR processing_started_at > $2))",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         let rows = self.run(Statement::Count, query.fetch_one(&mut *self.connection().await?)).await?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
@@ -382,15 +384,15 @@ impl PostgresStore {
         // received rows before them they would wait for as long as events keep coming.
         let query = sqlx::query_scalar(
             "WITH expired AS MATERIALIZED (
-                 SELECT id FROM events WHERE status = 'processing' AND processing_started_at < $2
-                 ORDER BY processing_started_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+                 SELECT id FROM events WHERE status = 'processing'
+                 AND (processing_started_at < $2 OR processing_started_at > $4) ORDER BY processing_started_at LIMIT $3 FOR UPDATE SKIP LOCKED),
              received AS MATERIALIZED (
                  SELECT id FROM events WHERE status = 'received'
                  ORDER BY inserted_at LIMIT $3 - (SELECT count(*) FROM expired) FOR UPDATE SKIP LOCKED)
              UPDATE events SET status = 'processing', processing_started_at = $1
              WHERE id IN (SELECT id FROM expired UNION ALL SELECT id FROM received) RETURNING id",
         );
-        let query = query.bind(now_us).bind(lease_expired_us).bind(limit);
+        let query = query.bind(now_us).bind(lease_expired_us).bind(limit).bind(claim_us_max());
         self.run(Statement::Update, query.fetch_all(&mut *self.connection().await?)).await
     }
 
