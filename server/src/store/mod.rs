@@ -27,7 +27,8 @@ pub struct StoredEvent {
     pub event: Event,
     /// Where it stands.
     pub state: State,
-    /// When the transaction that wrote it was about to commit (microseconds since the epoch, before the commit).
+    /// When the transaction that wrote it was about to commit (microseconds since the epoch, before the commit); never before the
+    /// event was taken in, also when the clock was set back in between.
     pub persisted_at_us: i64,
 }
 

@@ -32,7 +32,7 @@ const REPLY_GRACE: Duration = Duration::from_secs(2);
 /// One answer row and not one per event: the ids travel as an array, and only when some are missing.
 const INSERT: &str = "WITH written AS (
     INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at)
-    SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, $8
+    SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, greatest(inserted_at, $8)
     FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
         AS fresh (id, organization_id, event_type, dedup_id, payload, inserted_at)
     ON CONFLICT DO NOTHING RETURNING id)

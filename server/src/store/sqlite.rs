@@ -44,7 +44,7 @@ fn insert_text(rows: usize) -> String {
     format!(
         "WITH fresh (id, organization_id, event_type, dedup_id, payload, inserted_at) AS (VALUES {values}) \
          INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at) \
-         SELECT id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, ?, ? FROM fresh WHERE true \
+         SELECT id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, ?, max(inserted_at, ?) FROM fresh WHERE true \
          ON CONFLICT DO NOTHING"
     )
 }
