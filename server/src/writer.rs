@@ -97,6 +97,9 @@ async fn write_groups(
         group.retain(|waiting: &Waiting| !waiting.answer.is_closed());
         let events: Vec<_> = group.iter().map(|waiting| Arc::clone(&waiting.event)).collect();
         let outcomes = write(&store, &events, timeout).await;
+        if outcomes.iter().any(|outcome| matches!(outcome, Err(Problem::StoreUnavailable | Problem::OutcomeUnknown))) {
+            store.mark_unavailable();
+        }
         for (waiting, outcome) in group.drain(..).zip(outcomes) {
             let _ = waiting.answer.send(outcome);
         }

@@ -360,6 +360,16 @@ impl Store {
         either!(self, store => store.ping().await)
     }
 
+    /// Whether the database takes writes. Leaves nothing behind.
+    pub async fn can_write(&self) -> Result<(), StoreError> {
+        either!(self, store => store.can_write().await)
+    }
+
+    /// Shows the store as unavailable, until the processor finds that it takes writes again.
+    pub fn mark_unavailable(&self) {
+        self.metrics.store_available.set(0);
+    }
+
     /// The settings that decide what a commit is worth, read back from the database.
     pub async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         either!(self, store => store.durability_settings().await)
@@ -383,6 +393,15 @@ const MICROSECONDS_PER_SECOND: f64 = 1e6;
 /// UUIDv7 cuts to milliseconds).
 const ID_CLOCK_SLACK_MS: i64 = 60_000;
 
+/// How far ahead of this machine's clock that of another process on the same database may be. A claim from later than that was
+/// made before a clock was set back; its lease would last until the clock has caught up, and so it counts as over.
+const CLAIM_CLOCK_SLACK_US: i64 = 60_000_000;
+
+/// Claims that are later than this are over, see [`CLAIM_CLOCK_SLACK_US`].
+fn claim_us_max() -> i64 {
+    now_us().saturating_add(CLAIM_CLOCK_SLACK_US)
+}
+
 /// The smallest UUIDv7 of an event taken in at `since_us`.
 fn oldest_id(since_us: i64) -> Uuid {
     let since_ms = u64::try_from(since_us / 1_000 - ID_CLOCK_SLACK_MS).unwrap_or(0);
@@ -392,15 +411,6 @@ fn oldest_id(since_us: i64) -> Uuid {
 /// A number of rows as SQL's LIMIT takes it.
 fn row_count(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
-}
-
-/// How far ahead of this machine's clock that of another process on the same database may be. A claim from later than that was
-/// made before a clock was set back; its lease would last until the clock has caught up, and so it counts as over.
-const CLAIM_CLOCK_SLACK_US: i64 = 60_000_000;
-
-/// Claims that are later than this are over, see [`CLAIM_CLOCK_SLACK_US`].
-fn claim_us_max() -> i64 {
-    now_us().saturating_add(CLAIM_CLOCK_SLACK_US)
 }
 
 /// The text of the `status` column for fresh rows.

@@ -412,6 +412,11 @@ impl PostgresStore {
         Ok(())
     }
 
+    pub(super) async fn can_write(&self) -> Result<(), StoreError> {
+        // No lock keeps all writers out, as in SQLite: who answers takes writes.
+        self.ping().await
+    }
+
     pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let query = sqlx::query_as(
             "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
@@ -476,13 +481,6 @@ impl Drop for Lease {
     }
 }
 
-
-fn stored_event(row: &PgRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
-    let tx: &str = row.try_get(0)?;
-    let tx = tx.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    let event = Event {
-        id: row.try_get(2)?,
-        organization_id: row.try_get(3)?,
 fn cannot_open(database: String, cause: &dyn std::error::Error) -> StoreError {
     StoreError::Open {
         database,
@@ -490,6 +488,13 @@ fn cannot_open(database: String, cause: &dyn std::error::Error) -> StoreError {
         remedy: "check that it runs, that the URL postgres://USER@HOST:PORT/NAME is right, and that this user may create tables there",
     }
 }
+
+fn stored_event(row: &PgRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
+    let tx: &str = row.try_get(0)?;
+    let tx = tx.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let event = Event {
+        id: row.try_get(2)?,
+        organization_id: row.try_get(3)?,
         event_type: row.try_get::<String, _>(4)?.into(),
         dedup_id: row.try_get::<Option<String>, _>(5)?.map(Into::into),
         payload: Bytes::from(row.try_get::<String, _>(6)?),

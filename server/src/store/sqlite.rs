@@ -376,6 +376,13 @@ impl SqliteStore {
         Ok(())
     }
 
+    pub(super) async fn can_write(&self) -> Result<(), StoreError> {
+        // A number that nobody uses, written over with what it is: the smallest commit there is.
+        let query = sqlx::query("PRAGMA user_version = 0");
+        self.counter.run(Statement::Other, query.execute(&mut *self.writer().await?)).await?;
+        Ok(())
+    }
+
     pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         // From the writer: synchronous is a setting of each connection.
         let mut connection = self.writer().await?;
@@ -421,15 +428,6 @@ async fn may_be_used_again(connection: &mut SqliteConnection) -> Result<bool, sq
     Ok(usable)
 }
 
-    let event = Event {
-        id: row.try_get(1)?,
-        organization_id: row.try_get(2)?,
-        event_type: row.try_get::<String, _>(3)?.into(),
-        dedup_id: row.try_get::<Option<String>, _>(4)?.map(Into::into),
-        payload: Bytes::from(row.try_get::<String, _>(5)?),
-        created_at_us: row.try_get(7)?,
-    };
-    let state = state_of(row.try_get(6)?)?;
 fn cannot_open(path: &Path, cause: &str) -> StoreError {
     StoreError::Open {
         database: format!("sqlite:{}", path.display()),
@@ -439,5 +437,14 @@ fn cannot_open(path: &Path, cause: &str) -> StoreError {
 }
 
 fn stored_event(row: &SqliteRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
+    let event = Event {
+        id: row.try_get(1)?,
+        organization_id: row.try_get(2)?,
+        event_type: row.try_get::<String, _>(3)?.into(),
+        dedup_id: row.try_get::<Option<String>, _>(4)?.map(Into::into),
+        payload: Bytes::from(row.try_get::<String, _>(5)?),
+        created_at_us: row.try_get(7)?,
+    };
+    let state = state_of(row.try_get(6)?)?;
     Ok((Cursor { tx: 0, seq: row.try_get(0)? }, StoredEvent { event, state, persisted_at_us: row.try_get(8)? }))
 }
