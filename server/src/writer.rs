@@ -111,7 +111,7 @@ async fn write(store: &Store, events: &[Arc<Event>], timeout: Duration) -> Vec<A
     let refusal = match tokio::time::timeout(timeout, store.insert(events, Handling::Wanted)).await {
         Ok(Ok(inserted)) => return inserted.into_iter().map(Ok).collect(),
         Ok(Err(error @ StoreError::Refused(_))) if events.len() > 1 => error,
-        Ok(Err(error)) => return vec![Err(offload::problem(&error)); events.len()],
+        Ok(Err(error)) => return vec![Err(problem(&error)); events.len()],
         Err(_elapsed) => return vec![Err(Problem::OutcomeUnknown); events.len()],
     };
     // One event that the database cannot hold must not fail those that happened to wait with it.
@@ -121,10 +121,19 @@ async fn write(store: &Store, events: &[Arc<Event>], timeout: Duration) -> Vec<A
         outcomes.push(
             match tokio::time::timeout(timeout, store.insert(std::slice::from_ref(event), Handling::Wanted)).await {
                 Ok(Ok(inserted)) => inserted.first().copied().ok_or(Problem::Internal),
-                Ok(Err(error)) => Err(offload::problem(&error)),
+                Ok(Err(error)) => Err(problem(&error)),
                 Err(_elapsed) => Err(Problem::OutcomeUnknown),
             },
         );
     }
     outcomes
+}
+
+/// What the sender of an event is told of a failed insert.
+fn problem(error: &StoreError) -> Problem {
+    match error {
+        // The connection broke, and that may have been between the commit and its answer.
+        StoreError::Unavailable(sqlx::Error::Io(_)) => Problem::OutcomeUnknown,
+        other => offload::problem(other),
+    }
 }
