@@ -27,7 +27,7 @@ use crate::hashed::BuildHashed;
 use crate::pending::Pending;
 
 /// How far the clock may be set back, all in all, without any effect: the cache keeps its entries for that much longer.
-const CLOCK_SLACK: Duration = Duration::from_secs(10);
+const CLOCK_SLACK: Duration = Duration::from_secs(2);
 
 /// The latest time at which the event with this id can have been made: a UUIDv7 begins with its milliseconds. The store goes by
 /// the microseconds; were this a microsecond too early, memory would say yes to what the store drops as a duplicate.

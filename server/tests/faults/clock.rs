@@ -98,19 +98,20 @@ async fn event(server: &Server, key: &str, dedup_id: &str) -> (StatusCode, Strin
 /// The index in memory forgets by monotonic time and the store by the clock: where they disagree, memory must not say yes to what the
 /// store then drops.
 async fn a_dedup_id_is_never_acknowledged_and_then_dropped_whatever_the_clock_does(case: Case) {
-    const WINDOW: Duration = Duration::from_secs(2);
+    /// One second is the window, and two are what the index keeps its entries for longer.
+    const FORGOTTEN_AFTER: Duration = Duration::from_millis(3500);
     let (place, clock) = (Place::new(case).await, Clock::new());
-    let server = clock.start(Launch::new(case, &place.database).with("--dedup-window-s 2"));
+    let server = clock.start(Launch::new(case, &place.database).with("--dedup-window-s 1"));
     let key = server.key().await;
     let mut acknowledged = Vec::new();
     let mut offset_s = 0;
-    for jump_s in [-HOUR_S, HOUR_S, -DAY_S, DAY_S] {
+    for jump_s in [-HOUR_S, DAY_S] {
         let dedup_id = format!("jump of {jump_s}");
         let (status, first) = event(&server, &key, &dedup_id).await;
         assert_eq!(status, StatusCode::ACCEPTED);
         offset_s += jump_s;
         clock.jumps_to(offset_s);
-        tokio::time::sleep(WINDOW + Duration::from_millis(500)).await;
+        tokio::time::sleep(FORGOTTEN_AFTER).await;
         let (status, second) = event(&server, &key, &dedup_id).await;
         match status {
             StatusCode::ACCEPTED => acknowledged.extend([first, second]),

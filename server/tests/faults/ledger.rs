@@ -134,12 +134,12 @@ impl Ledger {
 
     /// The inbox once it has all that was acknowledged, or as it is when that does not happen in time: on PostgreSQL it shows
     /// nothing that is younger than a transaction which is still open, be it of another database.
-    async fn all_there(&self, server: &Server, key: &str, lost_and_said: usize) -> Vec<Value> {
+    async fn all_there(&self, server: &Server, key: &str, lost_and_said: usize, patience: Duration) -> Vec<Value> {
         let started = Instant::now();
         loop {
             let rows = inbox(server, key).await;
             let lost = missing(&locked(&self.acknowledged), &rows).len();
-            if lost <= lost_and_said || started.elapsed() > PATIENCE {
+            if lost <= lost_and_said || started.elapsed() > patience {
                 return rows;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -148,12 +148,31 @@ impl Ledger {
 
     /// Like [`Ledger::reconcile`], where the server has said by number how many of its acknowledgements are lost.
     pub async fn reconcile_but(&self, server: &Server, key: &str, lost_and_said: usize) -> Reconciled {
+        let (found, mut wrong) = self.examine(server, key, lost_and_said, PATIENCE).await;
+        let count = wrong.len();
+        wrong.truncate(10);
+        assert!(
+            wrong.is_empty(),
+            "{count} things are wrong, first {wrong:#?}\nlog:\n{}",
+            last_lines(&server.log(), 60)
+        );
+        found
+    }
+
+    /// What there is, and everything that is wrong with it. What was acknowledged has `patience` to appear.
+    pub async fn examine(
+        &self,
+        server: &Server,
+        key: &str,
+        lost_and_said: usize,
+        patience: Duration,
+    ) -> (Reconciled, Vec<String>) {
         eventually("nothing is pending and the server is ready", async || {
             let pending = server.metric("ingest_pending_events").await? + server.metric("ingest_pending_bytes").await?;
             (pending == 0.0 && server.is_ready().await).then_some(())
         })
         .await;
-        let rows = self.all_there(server, key, lost_and_said).await;
+        let rows = self.all_there(server, key, lost_and_said, patience).await;
         let mut wrong = locked(&self.violations).clone();
         let (mut ids, mut numbers) = (HashSet::new(), HashSet::new());
         for row in &rows {
@@ -179,19 +198,16 @@ impl Ledger {
             let first: Vec<_> = lost.iter().take(5).collect();
             wrong.push(format!("{} acknowledged events are lost and not {lost_and_said}, first {first:?}", lost.len()));
         }
-        let log = server.log();
-        if log.contains("panicked") {
+        if server.log().contains("panicked") {
             wrong.push("the log has a panic".to_owned());
         }
-        let count = wrong.len();
-        wrong.truncate(10);
-        assert!(wrong.is_empty(), "{count} things are wrong, first {wrong:#?}\nlog:\n{}", last_lines(&log, 60));
-        Reconciled {
+        let found = Reconciled {
             acknowledged: acknowledged.len(),
             persisted: rows.len(),
             refused: locked(&self.refused).clone(),
             unanswered: self.unanswered.load(Ordering::Relaxed),
-        }
+        };
+        (found, wrong)
     }
 }
 

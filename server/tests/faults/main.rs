@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 mod stores;
 
+mod checker;
 mod clock;
 mod disk;
 mod memory;
@@ -77,10 +78,10 @@ pub(crate) use everywhere;
 /// What no slow machine uses up, and no test of a server that does all it should waits for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a fault lasts: `MILLRACE_FAULT_SECONDS`, or two seconds.
+/// How long a fault lasts: `MILLRACE_FAULT_SECONDS`, or a second and a half.
 pub fn fault_duration() -> Duration {
     let seconds = std::env::var("MILLRACE_FAULT_SECONDS").ok();
-    Duration::from_secs_f64(seconds.map_or(2.0, |text| text.parse().expect("MILLRACE_FAULT_SECONDS is a number")))
+    Duration::from_secs_f64(seconds.map_or(1.5, |text| text.parse().expect("MILLRACE_FAULT_SECONDS is a number")))
 }
 
 /// A client with connections of its own.

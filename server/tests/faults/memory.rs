@@ -44,7 +44,7 @@ async fn memory_stays_bounded_by_bytes_whatever_the_events_weigh(case: Case) {
     let before = server.footprint();
     let away = place.goes_away().await;
     eventually("something is full", async || (load.ledger.refused_with("full") > 0).then_some(())).await;
-    tokio::time::sleep(fault_duration().max(Duration::from_secs(5))).await;
+    tokio::time::sleep(fault_duration().max(Duration::from_secs(4))).await;
     let during = server.footprint();
     away.comes_back().await;
     let back_after = load.flows().await;
