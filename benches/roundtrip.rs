@@ -41,7 +41,7 @@ fn key(stream: &mut TcpStream) -> String {
 fn post_event(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut group = criterion.benchmark_group("roundtrip_post_event");
-    for mode in ["null", "cache-first", "db-first"] {
+    for mode in ["null", "cache-first", "journal-first", "db-first"] {
         let running = server::start(settings(mode, folder.path())).expect("a server");
         let mut stream = TcpStream::connect(running.addr).expect("a connection");
         stream.set_nodelay(true).expect("no delay");

@@ -137,6 +137,7 @@ async fn listening(
         .args(&configuration.flags)
         // In the environment: a command line is for all to see, and the URL may hold a password.
         .env("INGEST_DATABASE", location)
+        .env("INGEST_JOURNAL_DIR", folder.join("journal"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -13,6 +13,7 @@ use crate::dedup::Dedup;
 use crate::event::Event;
 use crate::fault::Faults;
 use crate::idempotency::Idempotency;
+use crate::journal::Journal;
 use crate::metrics::{CacheLabel, Metrics, ReasonLabel, RequestLabels};
 use crate::offload::Offload;
 use crate::parse::Bounds;
@@ -28,6 +29,13 @@ pub enum Sink {
     Nowhere,
     /// `cache-first`.
     Pending(Arc<Pending>),
+    /// `journal-first`: first into the journal, then into the same buffer.
+    Journal {
+        /// What makes it safe.
+        journal: Arc<Journal>,
+        /// Where it waits for the store.
+        pending: Arc<Pending>,
+    },
     /// `db-first`.
     Writer(Writer),
 }
@@ -99,7 +107,7 @@ impl App {
 
     /// What an acknowledgement is worth here.
     pub fn durability(&self) -> &'static str {
-        self.settings.mode.durability()
+        self.settings.durability()
     }
 
     /// Whether nothing is checked and nothing is kept.
@@ -107,12 +115,25 @@ impl App {
         self.settings.mode == Mode::Null
     }
 
-    /// The pending buffer, in the mode that has one.
+    /// The pending buffer, in the modes that have one.
     pub fn pending(&self) -> Option<&Arc<Pending>> {
         match &self.sink {
-            Sink::Pending(pending) => Some(pending),
+            Sink::Pending(pending) | Sink::Journal { pending, .. } => Some(pending),
+            Sink::Nowhere | Sink::Writer(_) => None,
+        }
+    }
+
+    /// The journal, in the mode that has one.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        match &self.sink {
+            Sink::Journal { journal, .. } => Some(journal),
             _ => None,
         }
+    }
+
+    /// Whether events of one request should be kept side by side, because each waits for something that all can share.
+    pub fn shares_waits(&self) -> bool {
+        matches!(self.sink, Sink::Journal { .. } | Sink::Writer(_))
     }
 
     /// Counts a request, or an item of a batch, that was refused.
@@ -148,18 +169,21 @@ impl App {
     pub async fn keep(&self, event: Arc<Event>) -> Result<Inserted, Problem> {
         match &self.sink {
             Sink::Nowhere => Ok(Inserted::New),
-            Sink::Pending(pending) => self.put_pending(pending, event).map(|()| Inserted::New),
+            Sink::Pending(pending) => {
+                self.note_full(pending.put(event).map_err(|_| Problem::Full)).map(|()| Inserted::New)
+            }
+            Sink::Journal { journal, .. } => self.note_full(journal.write(event).await).map(|()| Inserted::New),
             Sink::Writer(writer) => writer.write(event).await,
         }
     }
 
-    /// Puts an event into the pending buffer, and remembers whether it was full.
-    fn put_pending(&self, pending: &Pending, event: Arc<Event>) -> Result<(), Problem> {
-        let taken = pending.put(event);
-        if taken.is_err() != self.pending_refused.load(Ordering::Relaxed) {
-            self.pending_refused.store(taken.is_err(), Ordering::Relaxed);
+    /// Remembers whether the pending buffer was full.
+    fn note_full(&self, taken: Result<(), Problem>) -> Result<(), Problem> {
+        let refused = taken == Err(Problem::Full);
+        if refused != self.pending_refused.load(Ordering::Relaxed) {
+            self.pending_refused.store(refused, Ordering::Relaxed);
         }
-        taken.map_err(|_| Problem::Full)
+        taken
     }
 
     /// Full by events; or by bytes, which are never exactly at their bound: so the last event was refused, and it has not
@@ -183,6 +207,7 @@ impl App {
         if self.is_pending_full() {
             reasons.push("pending-full");
         }
+        reasons.extend(self.journal().and_then(|journal| journal.unready()));
         reasons
     }
 

@@ -21,6 +21,8 @@ pub enum Mode {
     Null,
     /// Acknowledge once the event is in the bounded pending buffer in memory; persist it in batches behind the answer.
     CacheFirst,
+    /// Acknowledge once the event is in the journal, synced with those that wait beside it; persist it in batches behind the answer.
+    JournalFirst,
     /// Acknowledge once the event's row is committed.
     DbFirst,
 }
@@ -31,17 +33,19 @@ impl Mode {
         match self {
             Self::Null => "null",
             Self::CacheFirst => "cache-first",
+            Self::JournalFirst => "journal-first",
             Self::DbFirst => "db-first",
         }
     }
+}
 
-    /// What an acknowledgement is worth, as the 202 says it (rule I1).
-    pub fn durability(self) -> &'static str {
-        match self {
-            Self::Null | Self::CacheFirst => "memory",
-            Self::DbFirst => "database",
-        }
-    }
+/// When an event counts as being in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JournalSync {
+    /// Synced to the device: it survives the process and the machine.
+    Always,
+    /// Written to the operating system: it survives the process, and not the machine.
+    Os,
 }
 
 /// When the processor looks for work. See [`crate::polling`].
@@ -148,6 +152,13 @@ pub struct Settings {
         help_heading = "What to serve"
     )]
     pub database: Database,
+    /// journal-first: folder of the journal, made when missing; one server at a time [default: beside the SQLite file, with .journal
+    /// after its name; ./ingest.journal with PostgreSQL]
+    #[arg(long, value_name = "DIR", env = "INGEST_JOURNAL_DIR", help_heading = "What to serve")]
+    pub journal_dir: Option<PathBuf>,
+    /// journal-first: when an event counts as being in the journal
+    #[arg(long, value_enum, env = "INGEST_JOURNAL_SYNC", default_value = "always", help_heading = "What to serve")]
+    pub journal_sync: JournalSync,
     /// Bearer token that POST /api/keys/generate asks for; needed to listen on an address that is not loopback
     #[arg(
         long,
@@ -272,9 +283,9 @@ limits! {
     }
     "Persisting" {
         pending_events_max, "pending-events-max", "INGEST_PENDING_EVENTS_MAX", 100000 in 1..=100000000:
-            "Events acknowledged and not yet persisted (cache-first); more is answered 503";
+            "Events acknowledged and not yet persisted (cache-first, journal-first); more is answered 503";
         pending_bytes_max, "pending-bytes-max", "INGEST_PENDING_BYTES_MAX", 268435456 in 1048576..=1099511627776:
-            "Bytes acknowledged and not yet persisted (cache-first); more is answered 503";
+            "Bytes acknowledged and not yet persisted (cache-first, journal-first); more is answered 503";
         batch_events_max, "batch-events-max", "INGEST_BATCH_EVENTS_MAX", 1000 in 1..=10000:
             "Events that the processor persists in one transaction";
         writer_group_events_max, "writer-group-events-max", "INGEST_WRITER_GROUP_EVENTS_MAX", 500 in 1..=10000:
@@ -287,6 +298,14 @@ limits! {
             "Connections to PostgreSQL, or readers of SQLite (which has one writer besides)";
         store_timeout_ms, "store-timeout-ms", "INGEST_STORE_TIMEOUT_MS", 5000 in 10..=600000:
             "Time that a request may wait for the database; later is answered 503";
+    }
+    "Journal" {
+        journal_segment_bytes, "journal-segment-bytes", "INGEST_JOURNAL_SEGMENT_BYTES", 16777216 in 65536..=1073741824:
+            "Bytes of one file of the journal; must hold the largest event";
+        journal_bytes_max, "journal-bytes-max", "INGEST_JOURNAL_BYTES_MAX", 1073741824 in 262144..=1099511627776:
+            "Bytes of all files of the journal that are in use; at least four segments. More is answered 503";
+        journal_batch_bytes_max, "journal-batch-bytes-max", "INGEST_JOURNAL_BATCH_BYTES_MAX", 1048576 in 4096..=268435456:
+            "Bytes that the journal writes and syncs at once; a larger event goes alone";
     }
     "Polling" {
         poll_interval_ms, "poll-interval-ms", "INGEST_POLL_INTERVAL_MS", 100 in 1..=3600000:
@@ -332,6 +351,30 @@ pub enum SettingsError {
         /// --pending-events-max
         pending: u64,
     },
+    /// A segment that the largest event does not fit into.
+    #[error(
+        "--journal-segment-bytes is {segment_bytes}, and must be at least {least} with --payload-bytes-max {payload_bytes}, so that the \
+         largest event fits: raise the one or lower the other"
+    )]
+    SegmentBelowPayload {
+        /// --journal-segment-bytes
+        segment_bytes: u64,
+        /// What it must be at least.
+        least: u64,
+        /// --payload-bytes-max
+        payload_bytes: u64,
+    },
+    /// A journal that could never go on to another segment.
+    #[error(
+        "--journal-bytes-max is {bytes_max}, and must be at least four times --journal-segment-bytes ({segment_bytes}): one segment is written, one is \
+         ready, and the ones before wait for the database; raise the one or lower the other"
+    )]
+    JournalBelowSegments {
+        /// --journal-bytes-max
+        bytes_max: u64,
+        /// --journal-segment-bytes
+        segment_bytes: u64,
+    },
     /// An interval that would shrink where it should grow.
     #[error(
         "{first} is {first_ms}, which is over {then} ({then_ms}), the wait that comes after it: lower the first or raise the second"
@@ -368,6 +411,9 @@ pub enum SettingsError {
     },
 }
 
+/// What a segment of the journal holds beside the payload of its only event: its header, the longest texts, and the records' frames.
+const SEGMENT_BESIDES_PAYLOAD_BYTES: u64 = 16 * 1024;
+
 #[derive(Parser)]
 struct Defaults {
     #[command(flatten)]
@@ -396,6 +442,7 @@ impl Settings {
                 pending: limits.pending_events_max,
             });
         }
+        self.validate_journal()?;
         let waits = [
             ("--poll-interval-ms", limits.poll_interval_ms),
             ("--poll-interval-ms-max", limits.poll_interval_ms_max),
@@ -413,6 +460,45 @@ impl Settings {
                 Err(SettingsError::ShortToken { characters: token.chars().count() })
             }
             _ => Ok(()),
+        }
+    }
+
+    fn validate_journal(&self) -> Result<(), SettingsError> {
+        let Limits { journal_segment_bytes: segment_bytes, journal_bytes_max: bytes_max, payload_bytes_max, .. } =
+            self.limits;
+        let least = payload_bytes_max + SEGMENT_BESIDES_PAYLOAD_BYTES;
+        if self.mode != Mode::JournalFirst {
+            return Ok(());
+        }
+        if segment_bytes < least {
+            return Err(SettingsError::SegmentBelowPayload { segment_bytes, least, payload_bytes: payload_bytes_max });
+        }
+        if bytes_max < 4 * segment_bytes {
+            return Err(SettingsError::JournalBelowSegments { bytes_max, segment_bytes });
+        }
+        Ok(())
+    }
+
+    /// What an acknowledgement is worth, as the 202 says it (rule I1).
+    pub fn durability(&self) -> &'static str {
+        match (self.mode, self.journal_sync) {
+            (Mode::Null | Mode::CacheFirst, _) => "memory",
+            (Mode::JournalFirst, JournalSync::Always) => "journal",
+            (Mode::JournalFirst, JournalSync::Os) => "journal-os",
+            (Mode::DbFirst, _) => "database",
+        }
+    }
+
+    /// `--journal-dir`, or where it is when that is not given.
+    pub fn journal_dir(&self) -> PathBuf {
+        match (&self.journal_dir, &self.database) {
+            (Some(folder), _) => folder.clone(),
+            (None, Database::Sqlite(file)) => {
+                let mut name = file.clone().into_os_string();
+                name.push(".journal");
+                name.into()
+            }
+            (None, Database::Postgres(_)) => PathBuf::from("ingest.journal"),
         }
     }
 
@@ -473,6 +559,14 @@ mod tests {
     fn what_only_fails_together_is_refused_with_the_reason_and_the_remedy() {
         for (arguments, part) in [
             (&["--dedup-entries-max", "199999"][..], "at least twice --pending-events-max (100000)"),
+            (
+                &["--mode", "journal-first", "--journal-segment-bytes", "262144"],
+                "must be at least 278528 with --payload-bytes-max 262144",
+            ),
+            (
+                &["--mode", "journal-first", "--journal-bytes-max", "67108863"],
+                "at least four times --journal-segment-bytes (16777216)",
+            ),
             (&["--poll-interval-ms", "3000"], "over --poll-interval-ms-max (2000)"),
             (&["--deep-idle-interval-ms", "100"], "over --deep-idle-interval-ms (100)"),
             (&["--listen", "0.0.0.0:80"], "set --admin-token"),

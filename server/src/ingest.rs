@@ -13,7 +13,7 @@ use rand::RngCore;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::app::{App, Sink};
+use crate::app::App;
 use crate::auth::Organization;
 use crate::call::{Answer, Call, JSON};
 use crate::config::ms;
@@ -136,7 +136,7 @@ async fn keep_falsely(app: &App, kept: Kept) -> Result<Inserted, Problem> {
 
 /// Asks the store for a `dedup_id` that memory may have forgotten. `db-first` need not: the insert itself finds out.
 async fn find_in_store(app: &App, event: &Event, now_us: i64) -> Result<Option<Uuid>, Problem> {
-    let (Sink::Pending(_), Some(store), Some(dedup_id)) = (&app.sink, &app.store, event.dedup_id.clone()) else {
+    let (Some(_), Some(store), Some(dedup_id)) = (app.pending(), &app.store, event.dedup_id.clone()) else {
         return Ok(None);
     };
     let (organization_id, since_us) = (event.organization_id, app.dedup.since_us(now_us));
@@ -183,15 +183,15 @@ pub async fn post_batch(app: &Arc<App>, call: &mut Call) -> Answer {
 async fn many(app: &Arc<App>, organization: &Arc<Organization>, body: &Bytes, lines: bool) -> Answer {
     let drafts = if lines { parse::batch_lines(body, &app.bounds) } else { parse::batch_array(body, &app.bounds) }?;
     let mut outcomes = Vec::with_capacity(drafts.len());
-    // In db-first the items of a batch must wait for the same commit, not one after the other. (One after the other is
-    // right where nothing waits: a task for each would only cost.)
+    // The items of a batch must wait for the same commit, or sync, and not one after the other. (One after the other is right
+    // where nothing waits: a task for each would only cost.)
     let mut writing = tokio::task::JoinSet::new();
     for (index, draft) in drafts.into_iter().enumerate() {
         // The request itself was the first item's.
         let limited = if index == 0 { Ok(()) } else { organization.limiter.take() };
         let outcome = match limited.and(draft) {
             Err(problem) => Err(problem),
-            Ok(draft) if matches!(app.sink, Sink::Writer(_)) => {
+            Ok(draft) if app.shares_waits() => {
                 let (app, organization) = (Arc::clone(app), Arc::clone(organization));
                 writing.spawn(async move { (index, accept(&app, &organization, draft).await) });
                 Err(Problem::Internal)

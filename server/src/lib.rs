@@ -14,6 +14,7 @@ pub mod hashed;
 pub mod http;
 pub mod idempotency;
 pub mod ingest;
+pub mod journal;
 pub mod keys;
 pub mod limits;
 pub mod metrics;

@@ -125,13 +125,13 @@ pub struct FaultLabel {
 pub struct BuildInfo {
     /// The package's version.
     pub version: String,
-    /// `null`, `cache-first`, `db-first`.
+    /// `null`, `cache-first`, `journal-first`, `db-first`.
     pub mode: String,
     /// `fixed`, `adaptive`, `wake`.
     pub polling: String,
     /// `sqlite` or `postgres`; never the URL, which may hold a password.
     pub database: String,
-    /// What an acknowledgement is worth: `memory`, `journal`, `database`.
+    /// What an acknowledgement is worth: `memory`, `journal`, `journal-os`, `database`.
     pub durability: String,
     /// Faults injected on purpose; empty in every server that is meant.
     pub faults: String,
@@ -160,6 +160,7 @@ pub struct Metrics {
     pub store_errors: Counter,
     pub journal_syncs: Counter,
     pub journal_sync_seconds: Histogram,
+    pub journal_segments: Gauge,
     pub cache_hits: Family<CacheLabel, Counter>,
     pub cache_misses: Family<CacheLabel, Counter>,
     pub cache_entries: Family<CacheLabel, Gauge>,
@@ -200,6 +201,7 @@ impl Metrics {
             store_errors: Counter::default(),
             journal_syncs: Counter::default(),
             journal_sync_seconds: Histogram::new(SECONDS_BUCKETS),
+            journal_segments: Gauge::default(),
             cache_hits: Family::default(),
             cache_misses: Family::default(),
             cache_entries: Family::default(),
@@ -301,6 +303,8 @@ impl Metrics {
         add(to, "ingest_journal_syncs", None, "Syncs of the journal to its device", self.journal_syncs.clone());
         let help = "How long a sync of the journal took";
         add(to, "ingest_journal_sync", seconds(), help, self.journal_sync_seconds.clone());
+        let help = "Segments of the journal that hold events, or take them";
+        add(to, "ingest_journal_segments", None, help, self.journal_segments.clone());
     }
 
     fn register_rest(&self, to: &mut Registry) {

@@ -1,5 +1,6 @@
 //! The pending buffer: events that are acknowledged and not yet persisted. Bounded by events and by bytes; full means a
-//! refusal, never a silent drop. An event leaves the queue once, and stays visible to readers until the store has it.
+//! refusal, never a silent drop. An event leaves the queue once, and stays visible to readers until the store has it. In
+//! `journal-first` its room is reserved first, and it is queued once the journal has it.
 //!
 //! `put` stands on the path of every acknowledgement: one short lock, nothing awaited, and a wake-up only when the processor
 //! has said that it sleeps. Not here: what happens to the events (the processor's), and who may send them.
@@ -24,6 +25,10 @@ const PREALLOCATED_EVENTS_MAX: usize = 65_536;
 /// Events that are forgotten under one lock; more would make a `put` wait noticeably.
 const FORGET_AT_ONCE: usize = 64;
 
+/// Shared by all pending events that need the same thing to stay (a segment of the journal): whoever made it sees by its count when the last of
+/// them is persisted.
+pub type Hold = Arc<()>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pending {
@@ -38,13 +43,20 @@ struct State {
     /// Not taken yet, oldest first. Each one is in `held`, too.
     queue: VecDeque<Arc<Event>>,
     /// Queued or being written.
-    held: HashMap<Uuid, Arc<Event>, BuildHashed>,
+    held: HashMap<Uuid, Held, BuildHashed>,
     /// Sum of [`bytes_of`] over `held`.
     bytes: usize,
     /// Somebody sleeps in [`Pending::arrived`] and nobody has woken them yet.
     sleeping: bool,
     /// [`Pending::wake`] was called since [`Pending::arrived`] resolved.
     woken: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    event: Arc<Event>,
+    /// Dropped with the entry.
+    _hold: Option<Hold>,
 }
 
 /// The buffer has reached its bound of events or of bytes.
@@ -69,24 +81,63 @@ impl Pending {
     /// Adds an event, or refuses it; on success wakes who waits in [`Pending::arrived`]. An id that is held already is not
     /// added a second time.
     pub fn put(&self, event: Arc<Event>) -> Result<(), Full> {
-        let bytes = bytes_of(&event);
         let wake = {
             let mut state = self.lock();
-            if state.held.contains_key(&event.id) {
+            if !self.hold(&mut state, &event)? {
                 return Ok(());
             }
-            if state.held.len() >= self.events_max || state.bytes.saturating_add(bytes) > self.bytes_max {
-                return Err(Full);
-            }
-            state.bytes += bytes;
-            state.held.insert(event.id, event.clone());
             state.queue.push_back(event);
             std::mem::take(&mut state.sleeping)
         };
-        if wake {
-            self.notify.notify_one();
-        }
+        self.wake_if(wake);
         Ok(())
+    }
+
+    /// Makes room for an event that is not to be taken before [`Pending::queue`], or refuses it. It counts and is visible from now on.
+    pub fn reserve(&self, event: &Arc<Event>) -> Result<(), Full> {
+        self.hold(&mut self.lock(), event).map(drop)
+    }
+
+    /// Events that [`Pending::reserve`] made room for can be taken now, and `hold` is kept for as long as one of them is pending.
+    pub fn queue<'a>(&self, events: impl Iterator<Item = &'a Arc<Event>>, hold: &Hold) {
+        let wake = {
+            let mut state = self.lock();
+            for event in events {
+                if let Some(held) = state.held.get_mut(&event.id) {
+                    held._hold = Some(hold.clone());
+                    state.queue.push_back(event.clone());
+                }
+            }
+            std::mem::take(&mut state.sleeping)
+        };
+        self.wake_if(wake);
+    }
+
+    /// An event that [`Pending::reserve`] made room for does not come.
+    pub fn forget(&self, event: &Event) {
+        self.lock().release(event);
+    }
+
+    /// Adds an event of an earlier process, whatever the bounds: it is acknowledged already.
+    pub fn restore(&self, event: Arc<Event>, hold: &Hold) {
+        let mut state = self.lock();
+        state.bytes += bytes_of(&event);
+        state.held.insert(event.id, Held { event: event.clone(), _hold: Some(hold.clone()) });
+        state.queue.push_back(event);
+    }
+
+    /// Counts an event if there is room; whether it is new.
+    fn hold(&self, state: &mut State, event: &Arc<Event>) -> Result<bool, Full> {
+        let bytes = bytes_of(event);
+        if state.held.contains_key(&event.id) {
+            return Ok(false);
+        }
+        if state.held.len() >= self.events_max || state.bytes.saturating_add(bytes) > self.bytes_max {
+            return Err(Full);
+        }
+        state.bytes += bytes;
+        state.held.insert(event.id, Held { event: event.clone(), _hold: None });
+        Ok(true)
     }
 
     /// Takes up to `events_max` of the oldest events out of the queue; they count against the bounds and stay visible to
@@ -101,11 +152,7 @@ impl Pending {
     pub fn persisted(&self, events: &[Arc<Event>]) {
         for some in events.chunks(FORGET_AT_ONCE) {
             let mut state = self.lock();
-            for event in some {
-                if state.held.remove(&event.id).is_some() {
-                    state.bytes -= bytes_of(event);
-                }
-            }
+            some.iter().for_each(|event| state.release(event));
         }
     }
 
@@ -121,7 +168,7 @@ impl Pending {
 
     /// An event that is pending or being written.
     pub fn get(&self, id: Uuid) -> Option<Arc<Event>> {
-        self.lock().held.get(&id).cloned()
+        self.lock().held.get(&id).map(|held| held.event.clone())
     }
 
     /// Events held (queued or being written).
@@ -151,7 +198,11 @@ impl Pending {
             state.woken = true;
             std::mem::take(&mut state.sleeping)
         };
-        if wake {
+        self.wake_if(wake);
+    }
+
+    fn wake_if(&self, sleeping: bool) {
+        if sleeping {
             self.notify.notify_one();
         }
     }
@@ -176,6 +227,15 @@ impl Pending {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic half-way through a change, so what a poisoned lock guards is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Stops counting an event, and lets go of what was held for it.
+    fn release(&mut self, event: &Event) {
+        if self.held.remove(&event.id).is_some() {
+            self.bytes -= bytes_of(event);
+        }
     }
 }
 

@@ -71,9 +71,11 @@ pub enum Problem {
     Internal,
     /// 503: the pending buffer or the writer's queue is full.
     Full,
+    /// 503: the journal has no room.
+    JournalFull,
     /// 503: the database cannot be asked.
     StoreUnavailable,
-    /// 503: the database did not say whether the event is in: not in time, or not before the connection broke.
+    /// 503: the database or the journal's disk did not say whether the event is in: not in time, or not before the connection broke.
     OutcomeUnknown,
     /// 503: the server is stopping.
     Stopping,
@@ -105,9 +107,12 @@ impl Problem {
             Self::Injected(status) => *status,
             Self::HungUp => NO_RESPONSE.try_into().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Full | Self::StoreUnavailable | Self::OutcomeUnknown | Self::Stopping | Self::TooManyConnections => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Full
+            | Self::JournalFull
+            | Self::StoreUnavailable
+            | Self::OutcomeUnknown
+            | Self::Stopping
+            | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -134,6 +139,7 @@ impl Problem {
             Self::HungUp => "injected-hang-up",
             Self::Internal => "internal",
             Self::Full => "full",
+            Self::JournalFull => "journal-full",
             Self::StoreUnavailable => "database-unavailable",
             Self::OutcomeUnknown => "outcome-unknown",
             Self::Stopping => "stopping",
@@ -177,12 +183,15 @@ impl Problem {
             Self::Full => {
                 "the server holds as much unfinished work as it may; try again after the time in Retry-After".into()
             }
+            Self::JournalFull => {
+                "the journal has no room; nothing was acknowledged; try again after the time in Retry-After".into()
+            }
             Self::StoreUnavailable => {
                 "the database is not available; nothing was acknowledged; try again after the time in Retry-After"
                     .into()
             }
             Self::OutcomeUnknown => {
-                "the database did not answer, so it is not known whether the event is stored; try again with the same dedup_id"
+                "the storage did not answer, so it is not known whether the event is stored; try again with the same dedup_id"
                     .into()
             }
             Self::Stopping => "the server is stopping; send to another one, or try again later".into(),

@@ -2,13 +2,16 @@
 //!
 //! Threads. *Answering* threads, each with a single-threaded runtime, serve connections and never touch the database. The
 //! *background* runtime has two threads that own the store's connections, the processor and the db-first writer. In
-//! `cache-first` these run at a lower priority, because there persisting is behind the answer and must not delay it; in `db-first`
-//! the store is on the answer's way, so they don't. (SQLite's own threads inherit the priority of the thread that opens the
-//! connection, so the store is opened on the background runtime.) One *supervisor* thread owns all of these.
+//! `cache-first` and `journal-first` these run at a lower priority, because there persisting is behind the answer and must not delay it; in
+//! `db-first` the store is on the answer's way, so they don't. (SQLite's own threads inherit the priority of the thread that opens the
+//! connection, so the store is opened on the background runtime.) The journal has two threads of its own, one that writes and syncs and one
+//! that makes files ahead. One *supervisor* thread owns all of these.
 //!
 //! Order of stopping (rule O5): say so in `/readyz`, stop accepting, finish requests (for at most half of
-//! `--shutdown-timeout-ms`), persist what is pending (for the other half), close the database. What is left is reported by number.
+//! `--shutdown-timeout-ms`), persist what is pending (for the other half), close the journal and the database. What is left is reported by
+//! number; in `journal-first` it is in the journal and not lost. A journal whose disk fails stops the server in the same way.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -21,25 +24,30 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
 use crate::app::{App, Sink};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Limits, Mode, Settings, SettingsError, count, ms};
 use crate::dedup::Dedup;
+use crate::event::Event;
 use crate::fault::{self, Faults};
 use crate::http::{self, Answerer};
+use crate::journal::{Journal, JournalError, JournalSettings, Opened};
 use crate::metrics::{BuildInfo, Metrics};
 use crate::offload::Offload;
 use crate::pending::Pending;
 use crate::polling::Schedule;
 use crate::processor::{Processor, ProcessorSettings};
-use crate::store::{Store, StoreError, StoreLimits, now_us};
+use crate::store::{Handling, Store, StoreError, StoreLimits, now_us};
 use crate::writer::Writer;
 
 /// Threads of the background runtime: one can write while the other reads.
 const BACKGROUND_THREADS: usize = 2;
-/// How much lower the priority of the background threads is in `cache-first`.
+/// How much lower the priority of the background threads is where persisting is behind the answer.
 const BACKGROUND_NICE: i32 = 10;
+/// Events of the journal that the store is asked about, or takes, in one statement.
+const EVENTS_AT_ONCE: usize = 1_000;
 /// Files that are open besides connections: databases, libraries, event queues.
 const FILES_BESIDES_CONNECTIONS: u64 = 128;
 
@@ -60,6 +68,9 @@ pub enum ServeError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Threads, signals.
     #[error("the system refused something that the server needs to run: {0}")]
     System(#[from] io::Error),
@@ -69,14 +80,38 @@ pub enum ServeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Stopped {
-    /// Events that were acknowledged and are lost, because the database did not take them in time.
+    /// Events that were acknowledged and are not in the database, which did not take them in time.
     pub unpersisted_events: usize,
+    /// They are in the journal, and are taken up at the next start.
+    pub is_recoverable: bool,
+    /// The journal's disk failed.
+    pub is_journal_broken: bool,
 }
 
 impl Stopped {
-    /// 0, or 1 when acknowledged events were lost.
+    /// Nothing was acknowledged, so nothing is lost.
+    const NEVER_STARTED: Self = Self { unpersisted_events: 0, is_recoverable: false, is_journal_broken: false };
+
+    /// 0, or 1 when acknowledged events were lost or the journal's disk failed.
     pub fn exit_code(self) -> ExitCode {
-        if self.unpersisted_events == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let nothing_lost = self.unpersisted_events == 0 || self.is_recoverable;
+        if nothing_lost && !self.is_journal_broken { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+impl Stopped {
+    fn log(self) {
+        match self.unpersisted_events {
+            0 => tracing::info!("stopped; everything acknowledged is persisted"),
+            events if self.is_recoverable => tracing::warn!(
+                events,
+                "stopped; the database did not take this many acknowledged events in time: they are in the journal, and the next start takes them up"
+            ),
+            events => tracing::error!(
+                events,
+                "stopped; this many acknowledged events could not be persisted in time and are lost"
+            ),
+        }
     }
 }
 
@@ -86,6 +121,8 @@ pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
     stop: watch::Sender<bool>,
+    /// Its sender goes when the supervisor ends.
+    ended: watch::Receiver<()>,
     supervisor: Option<JoinHandle<Stopped>>,
 }
 
@@ -100,6 +137,12 @@ impl Running {
         let _ = self.stop.send(true);
     }
 
+    /// Resolves when it has ended by itself.
+    async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+
     /// Stops it, and waits until it has; at most about `--shutdown-timeout-ms`.
     pub fn shutdown(mut self) -> Stopped {
         self.end()
@@ -109,7 +152,7 @@ impl Running {
         self.stop();
         let ended = self.supervisor.take().map(JoinHandle::join);
         // A supervisor that panicked has lost count; nothing in it should.
-        ended.and_then(Result::ok).unwrap_or(Stopped { unpersisted_events: 0 })
+        ended.and_then(Result::ok).unwrap_or(Stopped::NEVER_STARTED)
     }
 }
 
@@ -135,6 +178,7 @@ pub fn run(settings: Settings) -> Result<Stopped, ServeError> {
     stdout.flush()?;
     let reason = runtime.block_on(async {
         tokio::select! {
+            () = running.ended() => "the journal's disk has failed",
             _ = terminated.recv() => "SIGTERM",
             _ = interrupted.recv() => "SIGINT",
             () = stdin_ended(exit_with_stdin) => "the end of standard input",
@@ -171,20 +215,24 @@ pub fn start(settings: Settings) -> Result<Running, ServeError> {
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
+    let (alive, ended) = watch::channel(());
     let (ready, started) = mpsc::sync_channel(1);
-    let supervisor =
-        thread::Builder::new().name("supervisor".into()).spawn(move || match Server::start(settings, listener) {
+    let supervise = move || {
+        let _alive = alive;
+        match Server::start(settings, listener) {
             Err(error) => {
                 let _ = ready.send(Err(error));
-                Stopped { unpersisted_events: 0 }
+                Stopped::NEVER_STARTED
             }
             Ok(server) => {
                 let _ = ready.send(Ok(()));
                 server.supervise(stopped)
             }
-        })?;
+        }
+    };
+    let supervisor = thread::Builder::new().name("supervisor".into()).spawn(supervise)?;
     match started.recv() {
-        Ok(Ok(())) => Ok(Running { addr, stop, supervisor: Some(supervisor) }),
+        Ok(Ok(())) => Ok(Running { addr, stop, ended, supervisor: Some(supervisor) }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(ServeError::System(io::Error::other("the supervisor thread ended at start"))),
     }
@@ -238,8 +286,14 @@ impl Server {
     }
 
     fn supervise(self, mut stopped: watch::Receiver<bool>) -> Stopped {
-        // An error means that the owner is gone, which is a wish to stop too.
-        let _ = self.background.block_on(stopped.wait_for(|stop| *stop));
+        let journal = self.app.journal().cloned();
+        self.background.block_on(async {
+            tokio::select! {
+                // An error means that the owner is gone, which is a wish to stop too.
+                _ = stopped.wait_for(|stop| *stop) => {}
+                () = broken(journal.as_deref()) => {}
+            }
+        });
         self.app.stopping.store(true, Ordering::Relaxed);
         let _ = self.stop_accepting.send(true);
         let finished =
@@ -259,27 +313,36 @@ impl Server {
             if let Some(processor) = self.processor {
                 processor.shutdown().await;
             }
+            if let Some(journal) = &journal {
+                journal.close();
+            }
             if let Some(store) = self.store {
                 let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
             }
         });
-        let unpersisted_events = pending.map_or(0, |pending| pending.events());
-        match unpersisted_events {
-            0 => tracing::info!("stopped; everything acknowledged is persisted"),
-            lost => tracing::error!(
-                events = lost,
-                "stopped; this many acknowledged events could not be persisted in time and are lost"
-            ),
-        }
         self.background.shutdown_background();
-        Stopped { unpersisted_events }
+        let stopped = Stopped {
+            unpersisted_events: pending.map_or(0, |pending| pending.events()),
+            is_recoverable: journal.is_some(),
+            is_journal_broken: journal.is_some_and(|journal| journal.is_broken()),
+        };
+        stopped.log();
+        stopped
+    }
+}
+
+/// Resolves when the journal's disk has failed; never without a journal.
+async fn broken(journal: Option<&Journal>) {
+    match journal {
+        Some(journal) => journal.broken().await,
+        None => std::future::pending().await,
     }
 }
 
 fn background(mode: Mode) -> io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(BACKGROUND_THREADS).thread_name("background").enable_all();
-    if mode == Mode::CacheFirst {
+    if matches!(mode, Mode::CacheFirst | Mode::JournalFirst) {
         builder.on_thread_start(|| {
             // On Linux the priority is the thread's; 0 is the calling one. Where it is refused, persisting is only less polite.
             let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
@@ -322,20 +385,83 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     }
     let store = Store::connect(&settings.database, store_limits(&limits), Arc::clone(&metrics)).await?;
     let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max)));
-    let cache_first = settings.mode == Mode::CacheFirst;
-    let dedup = Dedup::new(&limits, cache_first.then(|| Arc::clone(&pending)), counters);
+    let dedup = Dedup::new(&limits, (settings.mode != Mode::DbFirst).then(|| Arc::clone(&pending)), counters);
+    if settings.mode != Mode::JournalFirst {
+        empty_journal(&settings, &store).await?;
+    }
+    let sink = match settings.mode {
+        Mode::Null => Sink::Nowhere,
+        Mode::CacheFirst => Sink::Pending(Arc::clone(&pending)),
+        Mode::JournalFirst => {
+            let journal = open_journal(&settings, &store, &pending, &dedup, &metrics).await?;
+            Sink::Journal { journal: Arc::new(journal), pending: Arc::clone(&pending) }
+        }
+        Mode::DbFirst => Sink::Writer(Writer::start(store.clone(), Arc::clone(&pending), &background, &limits)),
+    };
     let now_us = now_us();
     let (rows, all) = store.recent_dedup(dedup.since_us(now_us), count(limits.dedup_entries_max)).await?;
     tracing::info!(dedup_ids = rows.len(), all, "the index of dedup_ids is warm");
     dedup.warm(rows, all, now_us);
-    let sink = match cache_first {
-        true => Sink::Pending(Arc::clone(&pending)),
-        false => Sink::Writer(Writer::start(store.clone(), Arc::clone(&pending), &background, &limits)),
-    };
     let processor = Processor::spawn(store.clone(), pending, Arc::clone(&metrics), processor_settings(&settings));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
     let app = Arc::new(App::new(settings, sink, Some(offload), dedup, metrics, faults));
     Ok(Parts { app, store: Some(store), processor: Some(processor) })
+}
+
+/// Reads the journal, makes pending what the store does not have, and begins to write.
+async fn open_journal(
+    settings: &Settings,
+    store: &Store,
+    pending: &Arc<Pending>,
+    dedup: &Dedup,
+    metrics: &Arc<Metrics>,
+) -> Result<Journal, ServeError> {
+    let opened = Opened::open(&settings.journal_dir())?;
+    let missing = missing_events(&opened, store).await?;
+    let rows: Vec<_> = missing
+        .iter()
+        .filter_map(|event| Some((event.organization_id, event.dedup_id.clone()?, event.id)))
+        .collect();
+    tracing::info!(events = opened.events().count(), not_persisted = missing.len(), "the journal is read");
+    let missing = missing.iter().map(|event| event.id).collect();
+    let settings = JournalSettings::new(settings.journal_sync, &settings.limits);
+    let journal = opened.start(&missing, Arc::clone(pending), settings, Arc::clone(metrics))?;
+    dedup.warm(rows, true, now_us());
+    Ok(journal)
+}
+
+/// In the modes without a journal: brings what an earlier server left in one into the store, so that a change of mode loses nothing.
+async fn empty_journal(settings: &Settings, store: &Store) -> Result<(), ServeError> {
+    let folder = settings.journal_dir();
+    if !folder.exists() {
+        return Ok(());
+    }
+    let opened = Opened::open(&folder)?;
+    let missing = missing_events(&opened, store).await?;
+    for some in missing.chunks(EVENTS_AT_ONCE) {
+        store.insert(some, Handling::Done).await?;
+    }
+    if !missing.is_empty() {
+        tracing::warn!(
+            events = missing.len(),
+            mode = settings.mode.name(),
+            "an earlier server in mode journal-first left these events in its journal; they are in the database now"
+        );
+    }
+    opened.empty()?;
+    Ok(())
+}
+
+/// The events of a journal that the store does not have.
+async fn missing_events(opened: &Opened, store: &Store) -> Result<Vec<Arc<Event>>, StoreError> {
+    let events: Vec<_> = opened.events().collect();
+    let mut missing = Vec::new();
+    for some in events.chunks(EVENTS_AT_ONCE) {
+        let ids: Vec<Uuid> = some.iter().map(|event| event.id).collect();
+        let existing: HashSet<Uuid> = store.existing(&ids).await?.into_iter().collect();
+        missing.extend(some.iter().filter(|event| !existing.contains(&event.id)).map(|event| Arc::new((*event).clone())));
+    }
+    Ok(missing)
 }
 
 fn processor_settings(settings: &Settings) -> ProcessorSettings {
@@ -363,7 +489,7 @@ fn build_info(settings: &Settings) -> BuildInfo {
         mode: settings.mode.name().into(),
         polling: format!("{:?}", settings.polling).to_lowercase(),
         database: settings.database.kind().into(),
-        durability: settings.mode.durability().into(),
+        durability: settings.durability().into(),
         faults: fault::text(&settings.faults()),
     }
 }

@@ -138,10 +138,14 @@ shapes! {
 
 /// What an acknowledgement is worth.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Durability {
     /// Lost when the process is killed before the event is persisted.
     Memory,
+    /// Survives the process and the machine, in the journal.
+    Journal,
+    /// Survives the process and not the machine: in the journal, not synced.
+    JournalOs,
     /// Survives.
     Database,
 }

@@ -288,6 +288,11 @@ impl Store {
         Ok((found, complete))
     }
 
+    /// Which of these events have a row. For few at a time: all of them are in one statement.
+    pub async fn existing(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        either!(self, store => store.existing(ids).await)
+    }
+
     /// One event of this organisation.
     pub async fn event(&self, organization_id: Uuid, id: Uuid) -> Result<Option<StoredEvent>, StoreError> {
         either!(self, store => store.event(organization_id, id).await)

@@ -264,6 +264,11 @@ impl PostgresStore {
         Ok(rows.into_iter().map(|(organization, dedup_id, id)| (organization, dedup_id.into(), id)).collect())
     }
 
+    pub(super) async fn existing(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let query = sqlx::query_scalar("SELECT id FROM events WHERE id = ANY($1)").bind(ids);
+        self.run(Statement::Select, query.fetch_all(&mut *self.connection().await?)).await
+    }
+
     pub(super) async fn event(&self, organization_id: Uuid, id: Uuid) -> Result<Option<StoredEvent>, StoreError> {
         let query =
             sqlx::query(concat!("SELECT ", event_columns!(), " FROM events WHERE id = $1 AND organization_id = $2"));

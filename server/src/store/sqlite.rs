@@ -232,6 +232,12 @@ impl SqliteStore {
         Ok(rows.into_iter().map(|(organization, dedup_id, id)| (organization, dedup_id.into(), id)).collect())
     }
 
+    pub(super) async fn existing(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let query = sqlx::query_scalar("SELECT id FROM events WHERE id IN (SELECT unhex(value) FROM json_each(?1))");
+        let query = query.bind(json_of(ids));
+        self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await
+    }
+
     pub(super) async fn event(&self, organization_id: Uuid, id: Uuid) -> Result<Option<StoredEvent>, StoreError> {
         let query =
             sqlx::query(concat!("SELECT ", event_columns!(), " FROM events WHERE id = ?1 AND organization_id = ?2"));
@@ -360,12 +366,11 @@ impl SqliteStore {
     }
 
     pub(super) async fn complete(&self, ids: &[Uuid], claimed_at_us: i64) -> Result<u64, StoreError> {
-        let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
         let query = sqlx::query(
             "UPDATE events SET status = 'processed' WHERE id IN (SELECT unhex(value) FROM json_each(?1))
              AND status = 'processing' AND processing_started_at = ?2",
         );
-        let query = query.bind(format!("[{}]", hex.join(","))).bind(claimed_at_us);
+        let query = query.bind(json_of(ids)).bind(claimed_at_us);
         let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
         Ok(done.rows_affected())
     }
@@ -426,6 +431,12 @@ async fn may_be_used_again(connection: &mut SqliteConnection) -> Result<bool, sq
         tracing::warn!("a transaction failed for good; the connection that writes is replaced");
     }
     Ok(usable)
+}
+
+/// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.
+fn json_of(ids: &[Uuid]) -> String {
+    let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+    format!("[{}]", hex.join(","))
 }
 
 fn cannot_open(path: &Path, cause: &str) -> StoreError {

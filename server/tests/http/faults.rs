@@ -170,7 +170,7 @@ async fn time_passes_as_it_was_told_to(at: At) {
         ("ack-delay=80ms:1", [80, 80]),
         ("cpu=5ms", [5, 10]),
     ] {
-        let mut at = At { settings: at.settings.clone(), fresh: crate::fresh_sqlite(Default::default()).await };
+        let mut at = At::new(at.settings.mode, crate::fresh_sqlite(Default::default()).await);
         at.settings.database = at.fresh.database.clone();
         at.settings.limits.http_threads = 1;
         let (_server, sender) = at.with_faults(faults).ready().await;

@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod faults;
+mod journal;
 mod life;
 mod openapi;
 mod outage;
@@ -37,6 +38,8 @@ macro_rules! everywhere {
     ($($name:ident)*) => {
         everywhere! { @ cache_first_sqlite: $($name)* }
         everywhere! { @ cache_first_postgres: $($name)* }
+        everywhere! { @ journal_first_sqlite: $($name)* }
+        everywhere! { @ journal_first_postgres: $($name)* }
         everywhere! { @ db_first_sqlite: $($name)* }
         everywhere! { @ db_first_postgres: $($name)* }
     };
@@ -54,6 +57,7 @@ pub(crate) use everywhere;
 pub struct At {
     pub settings: Settings,
     pub fresh: Fresh,
+    _journal: tempfile::TempDir,
 }
 
 impl At {
@@ -63,6 +67,14 @@ impl At {
 
     pub async fn cache_first_postgres() -> Self {
         Self::new(Mode::CacheFirst, fresh_postgres(Default::default()).await)
+    }
+
+    pub async fn journal_first_sqlite() -> Self {
+        Self::new(Mode::JournalFirst, fresh_sqlite(Default::default()).await)
+    }
+
+    pub async fn journal_first_postgres() -> Self {
+        Self::new(Mode::JournalFirst, fresh_postgres(Default::default()).await)
     }
 
     pub async fn db_first_sqlite() -> Self {
@@ -77,7 +89,11 @@ impl At {
         let listen = "127.0.0.1:0".parse().expect("an address");
         let mut settings = Settings { listen, mode, database: fresh.database.clone(), ..Settings::default() };
         settings.limits.database_connections_max = 3;
-        Self { settings, fresh }
+        // Small, so that tests fill some.
+        settings.limits.journal_segment_bytes = 512 * 1024;
+        let journal = tempfile::tempdir().expect("a temporary folder");
+        settings.journal_dir = Some(journal.path().join("journal"));
+        Self { settings, fresh, _journal: journal }
     }
 
     pub fn start(&self) -> Server {

@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::json;
-use server::config::Database;
+use server::config::{Database, Mode};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::{At, Sender, Server, eventually, read, support};
@@ -52,7 +52,7 @@ async fn refused(sender: &Sender) {
     assert_eq!(read(response).await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
-async fn unready(server: &Server, reason: &str) {
+pub async fn unready(server: &Server, reason: &str) {
     eventually(async || {
         let response = server.get("/readyz").await;
         let unready = response.status() == StatusCode::SERVICE_UNAVAILABLE;
@@ -66,8 +66,8 @@ async fn ready(server: &Server) {
     eventually(async || (server.get("/readyz").await.status() == StatusCode::OK).then_some(())).await;
 }
 
-/// Keeps what it acknowledged, refuses what it cannot keep, says so, and persists everything once when the database is back.
-async fn cache_first(mut at: At) {
+/// `cache-first` and `journal-first`: keeps what it acknowledged, refuses what it cannot keep, says so, and persists everything once when the database is back.
+async fn buffered(mut at: At) {
     at.settings.limits.pending_events_max = 5;
     // So short that a key is due for a look-up while the database is away.
     (at.settings.limits.key_cache_ttl_s, at.settings.limits.store_timeout_ms) = (1, 500);
@@ -116,12 +116,22 @@ async fn db_first(mut at: At) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i6_cache_first_keeps_and_retries_on_sqlite() {
-    cache_first(At::cache_first_sqlite().await).await;
+    buffered(At::cache_first_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i6_cache_first_keeps_and_retries_on_postgres() {
-    cache_first(At::cache_first_postgres().await).await;
+    buffered(At::cache_first_postgres().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_journal_first_keeps_and_retries_on_sqlite() {
+    buffered(At::journal_first_sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_journal_first_keeps_and_retries_on_postgres() {
+    buffered(At::journal_first_postgres().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,14 +145,21 @@ async fn i6_db_first_refuses_meanwhile_on_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn o5_what_cannot_be_persisted_in_time_is_reported_by_number() {
-    let mut at = At::cache_first_sqlite().await;
-    (at.settings.limits.shutdown_timeout_ms, at.settings.limits.store_timeout_ms) = (1000, 300);
-    let (server, sender) = at.ready().await;
-    let outage = Outage::begin(&at.fresh.database).await;
-    for payload in 0..3 {
-        sender.accepted(json!({"type": "t", "payload": payload})).await;
+async fn o5_what_cannot_be_persisted_in_time_is_reported_by_number_and_with_a_journal_comes_with_the_next_start() {
+    for mut at in [At::cache_first_sqlite().await, At::journal_first_sqlite().await] {
+        (at.settings.limits.shutdown_timeout_ms, at.settings.limits.store_timeout_ms) = (1000, 300);
+        let (server, sender) = at.ready().await;
+        let outage = Outage::begin(&at.fresh.database).await;
+        for payload in 0..3 {
+            sender.accepted(json!({"type": "t", "payload": payload})).await;
+        }
+        let has_journal = at.settings.mode == Mode::JournalFirst;
+        let stopped = server.shutdown().await;
+        assert_eq!((stopped.unpersisted_events, stopped.is_recoverable), (3, has_journal));
+        outage.end().await;
+        let server = at.start();
+        let kept = if has_journal { 3 } else { 0 };
+        assert_eq!(server.sender(&sender.key).persisted(kept).await.len(), kept);
+        assert_eq!(server.shutdown().await.unpersisted_events, 0);
     }
-    assert_eq!(server.shutdown().await.unpersisted_events, 3);
-    outage.end().await;
 }

@@ -138,7 +138,7 @@ async fn i1_an_event_is_found_under_the_id_of_its_acknowledgement(at: At) {
     let (status, answer) = read(response).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     let id = answer["id"].as_str().unwrap();
-    assert_eq!(answer, json!({"id": id, "status": "accepted", "durability": at.settings.mode.durability()}));
+    assert_eq!(answer, json!({"id": id, "status": "accepted", "durability": at.settings.durability()}));
     assert_eq!(location, format!("/api/events/{id}"));
     // Visible from the moment of the 202 (rule R1), in whatever state.
     let (status, event) = sender.get(&location).await;
