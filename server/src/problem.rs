@@ -75,7 +75,7 @@ pub enum Problem {
     JournalFull,
     /// 503: the database cannot be asked.
     StoreUnavailable,
-    /// 503: the database or the journal's disk did not say in time whether the event is in.
+    /// 503: the database or the journal's disk did not say whether the event is in: not in time, or not before the connection broke.
     OutcomeUnknown,
     /// 503: the server is stopping.
     Stopping,
@@ -191,8 +191,7 @@ impl Problem {
                     .into()
             }
             Self::OutcomeUnknown => {
-                "the storage did not answer in time, so it is not known whether the event is stored; try \
-                                     again with the same dedup_id"
+                "the storage did not answer, so it is not known whether the event is stored; try again with the same dedup_id"
                     .into()
             }
             Self::Stopping => "the server is stopping; send to another one, or try again later".into(),

@@ -27,7 +27,8 @@ pub struct StoredEvent {
     pub event: Event,
     /// Where it stands.
     pub state: State,
-    /// When the transaction that wrote it was about to commit (microseconds since the epoch, before the commit).
+    /// When the transaction that wrote it was about to commit (microseconds since the epoch, before the commit); never before the
+    /// event was taken in, also when the clock was set back in between.
     pub persisted_at_us: i64,
 }
 
@@ -341,7 +342,8 @@ impl Store {
         either!(self, store => store.replace_key(old_hash, new).await)
     }
 
-    /// Whether rows want the processor: received, or claimed before `lease_expired_us` by a process that has not finished them.
+    /// Whether rows want the processor: received, or claimed before `lease_expired_us` (or in what is still the future) by a process
+    /// that has not finished them.
     pub async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
         either!(self, store => store.wants_processing(lease_expired_us).await)
     }
@@ -366,6 +368,16 @@ impl Store {
         either!(self, store => store.ping().await)
     }
 
+    /// Whether the database takes writes. Leaves nothing behind.
+    pub async fn can_write(&self) -> Result<(), StoreError> {
+        either!(self, store => store.can_write().await)
+    }
+
+    /// Shows the store as unavailable, until the processor finds that it takes writes again.
+    pub fn mark_unavailable(&self) {
+        self.metrics.store_available.set(0);
+    }
+
     /// The settings that decide what a commit is worth, read back from the database.
     pub async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         either!(self, store => store.durability_settings().await)
@@ -388,6 +400,15 @@ const MICROSECONDS_PER_SECOND: f64 = 1e6;
 /// How far the clock that made an id may lie behind the one that stamped the event (they are read one after the other, and
 /// UUIDv7 cuts to milliseconds).
 const ID_CLOCK_SLACK_MS: i64 = 60_000;
+
+/// How far ahead of this machine's clock that of another process on the same database may be. A claim from later than that was
+/// made before a clock was set back; its lease would last until the clock has caught up, and so it counts as over.
+const CLAIM_CLOCK_SLACK_US: i64 = 60_000_000;
+
+/// Claims that are later than this are over, see [`CLAIM_CLOCK_SLACK_US`].
+fn claim_us_max() -> i64 {
+    now_us().saturating_add(CLAIM_CLOCK_SLACK_US)
+}
 
 /// The smallest UUIDv7 of an event taken in at `since_us`.
 fn oldest_id(since_us: i64) -> Uuid {

@@ -4,18 +4,20 @@
 //! worth is the server's setting (`synchronous_commit`, `fsync`): this code reads it back and changes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{
     Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, fresh_status, now_us, payload_text, state_of, statuses_of,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -23,13 +25,14 @@ use crate::metrics::{Metrics, Statement};
 /// `xid8` and `pg_current_xact_id` came with this version.
 const SERVER_VERSION_MIN: i32 = 130_000;
 
-/// How much longer than the server's own statement timeout a reply is waited for, before the connection counts as dead.
+/// How much longer than the server's own statement timeout a reply is waited for, before the connection counts as dead. Also how
+/// long a connection whose caller is done with it may take to be ready for the next one.
 const REPLY_GRACE: Duration = Duration::from_secs(2);
 
 /// One answer row and not one per event: the ids travel as an array, and only when some are missing.
 const INSERT: &str = "WITH written AS (
     INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at)
-    SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, $8
+    SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, greatest(inserted_at, $8)
     FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
         AS fresh (id, organization_id, event_type, dedup_id, payload, inserted_at)
     ON CONFLICT DO NOTHING RETURNING id)
@@ -364,18 +367,20 @@ impl PostgresStore {
     pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
         let query = sqlx::query_scalar::<_, bool>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > $2)",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.run(Statement::Select, query.fetch_one(&mut *self.connection().await?)).await
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT (SELECT COUNT(*) FROM events WHERE status = 'received')
-             + (SELECT COUNT(*) FROM events WHERE status = 'processing' AND processing_started_at < $1)",
+             + (SELECT COUNT(*) FROM events WHERE status = 'processing'
+                AND (processing_started_at < $1 OR processing_started_at > $2))",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         let rows = self.run(Statement::Count, query.fetch_one(&mut *self.connection().await?)).await?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
@@ -385,15 +390,15 @@ impl PostgresStore {
         // received rows before them they would wait for as long as events keep coming.
         let query = sqlx::query_scalar(
             "WITH expired AS MATERIALIZED (
-                 SELECT id FROM events WHERE status = 'processing' AND processing_started_at < $2
-                 ORDER BY processing_started_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+                 SELECT id FROM events WHERE status = 'processing'
+                 AND (processing_started_at < $2 OR processing_started_at > $4) ORDER BY processing_started_at LIMIT $3 FOR UPDATE SKIP LOCKED),
              received AS MATERIALIZED (
                  SELECT id FROM events WHERE status = 'received'
                  ORDER BY inserted_at LIMIT $3 - (SELECT count(*) FROM expired) FOR UPDATE SKIP LOCKED)
              UPDATE events SET status = 'processing', processing_started_at = $1
              WHERE id IN (SELECT id FROM expired UNION ALL SELECT id FROM received) RETURNING id",
         );
-        let query = query.bind(now_us).bind(lease_expired_us).bind(limit);
+        let query = query.bind(now_us).bind(lease_expired_us).bind(limit).bind(claim_us_max());
         self.run(Statement::Update, query.fetch_all(&mut *self.connection().await?)).await
     }
 
@@ -413,6 +418,11 @@ impl PostgresStore {
         Ok(())
     }
 
+    pub(super) async fn can_write(&self) -> Result<(), StoreError> {
+        // No lock keeps all writers out, as in SQLite: who answers takes writes.
+        self.ping().await
+    }
+
     pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let query = sqlx::query_as(
             "SELECT name, setting FROM pg_settings
@@ -425,8 +435,8 @@ impl PostgresStore {
         self.pool.close().await;
     }
 
-    async fn connection(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, StoreError> {
-        self.counter.checked(self.pool.acquire().await)
+    async fn connection(&self) -> Result<Lease, StoreError> {
+        self.counter.checked(self.pool.acquire().await).map(Lease)
     }
 
     /// Counts a statement, and gives up on a server that has vanished without closing its connections.
@@ -442,6 +452,39 @@ impl PostgresStore {
             }
         };
         self.counter.run(kind, bounded).await
+    }
+}
+
+/// A connection on loan from the pool. The pool asks each one that comes back for a sign of life, and waits for it without end:
+/// four connections that stalled (a firewall has forgotten them, the machine behind them is gone) would be all that it has.
+struct Lease(PoolConnection<Postgres>);
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let returning = self.0.return_to_pool();
+        // Without a runtime the process is ending, and the connection ends with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Given up, it is closed and makes room for a new one.
+                if tokio::time::timeout(REPLY_GRACE, returning).await.is_err() {
+                    tracing::warn!("a connection to the database gives no sign of life and is closed");
+                }
+            });
+        }
     }
 }
 

@@ -3,6 +3,10 @@
 //! `synchronous=FULL`: a commit returns after the WAL is synced, so a persisted event survives power loss. The WAL is copied
 //! back by the writer itself, within a commit, once it has grown by [`WAL_AUTOCHECKPOINT_PAGES`]; readers here are short, so
 //! none of them keeps it from being reused.
+//!
+//! A sync that fails does not stop the server, unlike one of the journal. The commit fails and nobody is told yes; the next one
+//! writes its own frames over the failed ones and syncs those, and no earlier commit hangs on them, because each was synced
+//! before it counted. A copy back whose sync fails is not noted as done and is done again.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,12 +14,12 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use super::{
     Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, fresh_status, now_us, payload_text, state_of, statuses_of,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -40,7 +44,7 @@ fn insert_text(rows: usize) -> String {
     format!(
         "WITH fresh (id, organization_id, event_type, dedup_id, payload, inserted_at) AS (VALUES {values}) \
          INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at) \
-         SELECT id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, ?, ? FROM fresh WHERE true \
+         SELECT id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, ?, max(inserted_at, ?) FROM fresh WHERE true \
          ON CONFLICT DO NOTHING"
     )
 }
@@ -84,8 +88,11 @@ impl SqliteStore {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let writer =
-            pool(1).connect_with(writer_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        let writer = pool(1)
+            .after_release(|connection, _| Box::pin(may_be_used_again(connection)))
+            .connect_with(writer_options)
+            .await
+            .map_err(|error| cannot_open(path, &error.to_string()))?;
         let migrations = sqlx::migrate!("migrations/sqlite");
         migrations.run(&writer).await.map_err(|error| cannot_open(path, &error.to_string()))?;
         let readers = pool(limits.sqlite_readers_max.max(1));
@@ -324,18 +331,20 @@ impl SqliteStore {
     pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
         let query = sqlx::query_scalar::<_, bool>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > ?2)",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT (SELECT COUNT(*) FROM events WHERE status = 'received')
-             + (SELECT COUNT(*) FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+             + (SELECT COUNT(*) FROM events WHERE status = 'processing'
+                AND (processing_started_at < ?1 OR processing_started_at > ?2))",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         let rows = self.counter.run(Statement::Count, query.fetch_one(&mut *self.reader().await?)).await?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
@@ -345,14 +354,14 @@ impl SqliteStore {
         // claims come first: with received rows before them they would wait for as long as events keep coming.
         let query = sqlx::query_scalar(
             "UPDATE events SET status = 'processing', processing_started_at = ?1 WHERE seq IN (
-                 SELECT seq FROM (SELECT seq FROM events WHERE status = 'processing' AND processing_started_at < ?2
-                                  ORDER BY processing_started_at LIMIT ?3)
+                 SELECT seq FROM (SELECT seq FROM events WHERE status = 'processing'
+                                  AND (processing_started_at < ?2 OR processing_started_at > ?4) ORDER BY processing_started_at LIMIT ?3)
                  UNION ALL
                  SELECT seq FROM (SELECT seq FROM events WHERE status = 'received' ORDER BY inserted_at LIMIT ?3)
                  LIMIT ?3)
              RETURNING id",
         );
-        let query = query.bind(now_us).bind(lease_expired_us).bind(limit);
+        let query = query.bind(now_us).bind(lease_expired_us).bind(limit).bind(claim_us_max());
         self.counter.run(Statement::Update, query.fetch_all(&mut *self.writer().await?)).await
     }
 
@@ -369,6 +378,13 @@ impl SqliteStore {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let query = sqlx::query_scalar::<_, i64>("SELECT 1");
         self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn can_write(&self) -> Result<(), StoreError> {
+        // A number that nobody uses, written over with what it is: the smallest commit there is.
+        let query = sqlx::query("PRAGMA user_version = 0");
+        self.counter.run(Statement::Other, query.execute(&mut *self.writer().await?)).await?;
         Ok(())
     }
 
@@ -401,6 +417,20 @@ impl SqliteStore {
     async fn reader(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
         self.counter.checked(self.readers.acquire().await)
     }
+}
+
+/// Whether the writing connection is out of its transaction; otherwise it is closed, and the next caller gets a new one.
+///
+/// SQLite ends a transaction by itself when a write or a sync fails (disk full, I/O error). The driver keeps its own count of
+/// transactions, finds nothing to roll back, and goes on believing that one is open: it would refuse every later BEGIN.
+async fn may_be_used_again(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A rollback is only queued when a transaction is dropped; after this it is done.
+    connection.ping().await?;
+    let usable = !connection.is_in_transaction();
+    if !usable {
+        tracing::warn!("a transaction failed for good; the connection that writes is replaced");
+    }
+    Ok(usable)
 }
 
 /// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.
