@@ -4,6 +4,8 @@
 //! back by the writer itself, within a commit, once it has grown by [`WAL_AUTOCHECKPOINT_PAGES`]; readers here are short, so
 //! none of them keeps it from being reused.
 
+mod deliveries;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -315,10 +317,12 @@ impl SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar::<_, bool>(
+    /// Whether rows want processing, and when the next delivery is due.
+    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
+        let query = sqlx::query_as::<_, (bool, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1),
+             (SELECT MIN(next_attempt_at) FROM deliveries)",
         );
         let query = query.bind(lease_expired_us);
         self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await
@@ -351,12 +355,11 @@ impl SqliteStore {
     }
 
     pub(super) async fn complete(&self, ids: &[Uuid], claimed_at_us: i64) -> Result<u64, StoreError> {
-        let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
         let query = sqlx::query(
             "UPDATE events SET status = 'processed' WHERE id IN (SELECT unhex(value) FROM json_each(?1))
              AND status = 'processing' AND processing_started_at = ?2",
         );
-        let query = query.bind(format!("[{}]", hex.join(","))).bind(claimed_at_us);
+        let query = query.bind(json_ids(ids)).bind(claimed_at_us);
         let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
         Ok(done.rows_affected())
     }
@@ -396,6 +399,12 @@ impl SqliteStore {
     async fn reader(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
         self.counter.checked(self.readers.acquire().await)
     }
+}
+
+/// Ids as one parameter: `unhex(value)` of each element of `json_each`.
+fn json_ids(ids: &[Uuid]) -> String {
+    let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+    format!("[{}]", hex.join(","))
 }
 
 fn cannot_open(path: &Path, cause: &str) -> StoreError {

@@ -14,7 +14,9 @@ mod faults;
 mod life;
 mod openapi;
 mod outage;
+mod receiver;
 mod rules;
+mod webhooks;
 
 use std::time::{Duration, Instant};
 
