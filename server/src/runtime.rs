@@ -236,7 +236,18 @@ impl Server {
         let (end_threads, end) = watch::channel(false);
         let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
         let serving = answerers[0].runtime.clone().spawn(http::serve(Arc::clone(&app), listener, answerers, stopped));
-        Ok(Self { app, store, processor, deliveries, background, threads, serving, stop_accepting, end_threads, shutdown_timeout })
+        Ok(Self {
+            app,
+            store,
+            processor,
+            deliveries,
+            background,
+            threads,
+            serving,
+            stop_accepting,
+            end_threads,
+            shutdown_timeout,
+        })
     }
 
     fn supervise(mut self, mut stopped: watch::Receiver<bool>) -> Stopped {

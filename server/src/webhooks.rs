@@ -40,7 +40,8 @@ pub async fn set_webhook(app: &Arc<App>, call: &mut Call) -> Answer {
     let store = store(app)?;
     let Some(text) = wanted_url(&body)? else { return remove(store, organization.id).await };
     let refused = |unfit| Problem::field("webhook_url", format!("'webhook_url' cannot be used: {unfit}"));
-    let checked = tokio::time::timeout(ms(app.settings.limits.webhook_timeout_ms), app.webhook_guard.check(&text)).await;
+    let checked =
+        tokio::time::timeout(ms(app.settings.limits.webhook_timeout_ms), app.webhook_guard.check(&text)).await;
     let url = match checked {
         Ok(checked) => checked.map_err(refused)?.to_string(),
         Err(_elapsed) => return Err(refused(crate::delivery::address::Unfit::Unresolved)),

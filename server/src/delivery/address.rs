@@ -40,25 +40,23 @@ const PUBLIC_IPV6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)
 
 /// What is not public in [`PUBLIC_IPV6`].
 const REFUSED_IPV6: [(Ipv6Addr, u32); 4] = [
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),      // protocol assignments: Teredo, benchmarking, ORCHID
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),  // documentation
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),      // 6to4
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),      // documentation
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, benchmarking, ORCHID
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
 /// Whether an address is one of the public internet.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            let is_in = |network: &(Ipv4Addr, u32)| {
-                (address.to_bits() ^ network.0.to_bits()).leading_zeros() >= network.1
-            };
+            let is_in =
+                |network: &(Ipv4Addr, u32)| (address.to_bits() ^ network.0.to_bits()).leading_zeros() >= network.1;
             !REFUSED_IPV4.iter().any(is_in)
         }
         IpAddr::V6(address) => {
-            let is_in = |network: &(Ipv6Addr, u32)| {
-                (address.to_bits() ^ network.0.to_bits()).leading_zeros() >= network.1
-            };
+            let is_in =
+                |network: &(Ipv6Addr, u32)| (address.to_bits() ^ network.0.to_bits()).leading_zeros() >= network.1;
             is_in(&PUBLIC_IPV6) && !REFUSED_IPV6.iter().any(is_in)
         }
     }

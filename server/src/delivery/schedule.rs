@@ -156,8 +156,14 @@ mod tests {
         for (failed_before, expected) in
             [(0, retry(1, 5)), (1, retry(2, 30)), (2, retry(3, 180)), (3, retry(4, 600)), (4, Next::DeadLetter)]
         {
-            for answer in [status(500), status(404), status(302), Answer::TimedOut, Answer::NoConnection, Answer::Refused] {
-                assert_eq!(schedule().judge(answer, failed_before, 0.5).next, expected, "{answer:?} after {failed_before}");
+            for answer in
+                [status(500), status(404), status(302), Answer::TimedOut, Answer::NoConnection, Answer::Refused]
+            {
+                assert_eq!(
+                    schedule().judge(answer, failed_before, 0.5).next,
+                    expected,
+                    "{answer:?} after {failed_before}"
+                );
             }
         }
     }

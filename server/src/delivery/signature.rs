@@ -62,6 +62,9 @@ mod tests {
     fn a_signature_is_the_one_that_openssl_computes() {
         let id: Uuid = "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".parse().expect("an id");
         let secret = SigningSecret(b"0123456789abcdefghijklmnopqrstuv".to_vec());
-        assert_eq!(signature(&secret, id, 1_700_000_000, br#"{"a":"\u00e9"}"#), "v1,wBJj2i/561MEZRUC6AGttdo4GPKyv+H5r9KqCb/roz4=");
+        assert_eq!(
+            signature(&secret, id, 1_700_000_000, br#"{"a":"\u00e9"}"#),
+            "v1,wBJj2i/561MEZRUC6AGttdo4GPKyv+H5r9KqCb/roz4="
+        );
     }
 }

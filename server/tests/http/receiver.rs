@@ -90,7 +90,9 @@ impl Receiver {
                 let (react, notes) = (Arc::clone(&react), Arc::clone(&notes));
                 let service = hyper::service::service_fn(move |request| answer(request, react.clone(), notes.clone()));
                 connections.spawn(async move {
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -127,7 +129,8 @@ async fn answer(
     let received = Received { headers: head.headers, body, path: head.uri.to_string() };
     let before = {
         let mut notes = notes.lock().expect("the notes");
-        let before = notes.iter().filter(|note| note.headers.get("webhook-id") == received.headers.get("webhook-id")).count();
+        let before =
+            notes.iter().filter(|note| note.headers.get("webhook-id") == received.headers.get("webhook-id")).count();
         notes.push(received.clone());
         before
     };

@@ -221,7 +221,8 @@ async fn d1_a_webhook_set_in_another_process_gets_what_this_one_takes_in(at: At)
     let received = receiver.ids();
     assert_eq!(received.len(), 100, "two processes never send one event both");
     assert_eq!(received.into_iter().collect::<BTreeSet<_>>(), ids);
-    let delivered = one.metric("ingest_events_delivered_total").await + other.metric("ingest_events_delivered_total").await;
+    let delivered =
+        one.metric("ingest_events_delivered_total").await + other.metric("ingest_events_delivered_total").await;
     assert_eq!(delivered, 100.0);
 }
 
@@ -263,8 +264,11 @@ async fn d1_a_hanging_and_a_throttled_receiver_delay_nobody() {
     let hanging = Receiver::always(Reaction::Hang).await;
     let throttled = Receiver::always(Reaction::With(429, "retry-after", "3600".into())).await;
     let fast = Receiver::always(Reaction::Status(200)).await;
-    let (slow, limited, well) =
-        (server.organization("enterprise").await, server.organization("enterprise").await, server.organization("enterprise").await);
+    let (slow, limited, well) = (
+        server.organization("enterprise").await,
+        server.organization("enterprise").await,
+        server.organization("enterprise").await,
+    );
     slow.set_webhook(&hanging.url).await;
     limited.set_webhook(&throttled.url).await;
     well.set_webhook(&fast.url).await;
@@ -302,7 +306,8 @@ async fn d1_two_processes_never_send_one_event_at_the_same_time() {
         let (two, three) = (at.start(), at.start());
         for server in [&one, &two, &three] {
             let events: Vec<Value> = (0..200).map(|payload| json!({"type": "t", "payload": payload})).collect();
-            let (status, _) = server.sender(&sender.key).post("/api/events/batch", Value::from(events).to_string()).await;
+            let (status, _) =
+                server.sender(&sender.key).post("/api/events/batch", Value::from(events).to_string()).await;
             assert_eq!(status, StatusCode::MULTI_STATUS);
         }
         eventually(async || (running.lock().unwrap().len() == 600).then_some(())).await;
@@ -475,4 +480,53 @@ async fn the_faults_of_delivery_do_what_they_say() {
         sender.reaches(&id, state).await;
         assert_eq!(receiver.ids(), vec![id; sent], "{fault}");
     }
+}
+
+/// A claimed event for this URL.
+fn claimed(url: &str) -> server::store::Claimed {
+    use server::store::{Claimed, SigningSecret, State, StoredEvent};
+    let event = server::event::Event::clone(&crate::support::event(uuid::Uuid::now_v7(), None, "1"));
+    let stored = StoredEvent { event, state: State::Persisted, persisted_at_us: 1 };
+    let webhook = Some((url.to_owned(), SigningSecret(vec![7; 32])));
+    Claimed { stored, attempts: 0, lease_us: 0, webhook }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d2_what_was_checked_is_what_is_connected_to_whatever_the_dns_says_next() {
+    use server::delivery::address::{Guard, Lookup};
+    use server::delivery::client::{Bounds, Client};
+    use server::delivery::schedule::Answer;
+    let receiver = Receiver::always(Reaction::Status(200)).await;
+    let port = receiver.url.split(':').nth(2).unwrap().split('/').next().unwrap().to_owned();
+    // 203.0.113.0/24 is nobody's; here it stands for a public address, and nothing is sent to it.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let lookup = |first: &'static str, then: &'static str| -> Lookup {
+        let asked = Arc::clone(&asked);
+        Arc::new(move |name| {
+            assert_eq!(name, "rebinding.example");
+            let address = if asked.fetch_add(1, Ordering::Relaxed) == 0 { first } else { then };
+            Box::pin(std::future::ready(Ok(vec![address.parse().unwrap()])))
+        })
+    };
+    let bounds = Bounds {
+        timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        response_bytes_max: 100,
+        idle_connections_max: 4,
+    };
+    let url = format!("http://rebinding.example:{port}/hook");
+    // Public while the URL is set, the machine itself when the event is sent: refused before anything is connected to.
+    let guard = Arc::new(Guard::new(2048, false, lookup("8.8.8.8", "127.0.0.1")));
+    assert!(guard.check(&url).await.is_ok());
+    let client = Client::new(guard, bounds.clone());
+    assert_eq!(client.attempt(&claimed(&url)).await.answer, Answer::Refused);
+    assert_eq!(client.attempt(&claimed(&format!("http://127.0.0.1:{port}/"))).await.answer, Answer::Refused);
+    assert_eq!(receiver.ids().len(), 0);
+    // With leave: the connection goes to the address that the look-up gave, once, and not to a second look-up's.
+    asked.store(0, Ordering::Relaxed);
+    let client = Client::new(Arc::new(Guard::new(2048, true, lookup("127.0.0.1", "203.0.113.7"))), bounds);
+    for _ in 0..2 {
+        assert_eq!(client.attempt(&claimed(&url)).await.answer, Answer::Status { status: 200, retry_after: None });
+    }
+    assert_eq!((asked.load(Ordering::Relaxed), receiver.ids().len()), (1, 2), "the connection is used again");
 }

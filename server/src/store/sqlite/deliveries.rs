@@ -95,8 +95,7 @@ impl SqliteStore {
                  RETURNING event_id",
             );
             let query = query.bind(lease_us).bind(organization_id).bind(now_us).bind(row_count(*count));
-            let claimed: Vec<Uuid> =
-                self.counter.run(Statement::Update, query.fetch_all(&mut *transaction)).await?;
+            let claimed: Vec<Uuid> = self.counter.run(Statement::Update, query.fetch_all(&mut *transaction)).await?;
             ids.extend(claimed);
         }
         self.counter.run(Statement::Commit, transaction.commit()).await?;
@@ -152,8 +151,7 @@ impl SqliteStore {
         if ids.is_empty() {
             return Ok(0);
         }
-        let query =
-            sqlx::query("DELETE FROM deliveries WHERE event_id IN (SELECT unhex(value) FROM json_each(?1))");
+        let query = sqlx::query("DELETE FROM deliveries WHERE event_id IN (SELECT unhex(value) FROM json_each(?1))");
         let query = query.bind(json_ids(ids));
         self.counter.run(Statement::Delete, query.execute(&mut **transaction)).await?;
         self.set_status(transaction, "delivered", ids).await
