@@ -376,5 +376,6 @@ fn store_limits(limits: &Limits) -> StoreLimits {
         acquire_timeout: ms(limits.store_timeout_ms),
         statement_timeout: ms(limits.store_timeout_ms),
         dedup_window: Duration::from_secs(limits.dedup_window_s),
+        page_bytes_max: count(limits.inbox_bytes_max),
     }
 }
