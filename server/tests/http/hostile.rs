@@ -230,6 +230,17 @@ async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
     assert!(idle_bytes < 24_576.0 && used_bytes < 32_768.0, "{idle_bytes} and {used_bytes} bytes for each");
     drop(held);
     victim.connections_come_back().await;
+    // The allocator keeps what was freed; who leaked would need as much again for the next ten thousand.
+    let first = victim.metric("process_resident_memory_bytes").await;
+    let held: Vec<_> = (0..IDLE).map(|_| victim.connect()).collect();
+    eventually(async || (victim.metric("ingest_connections").await >= IDLE as f64).then_some(())).await;
+    let second = victim.metric("process_resident_memory_bytes").await;
+    assert!(
+        second - first < 0.25 * used_bytes * IDLE as f64,
+        "{first} bytes after ten thousand, {second} with the next"
+    );
+    drop(held);
+    victim.connections_come_back().await;
     victim.end().await;
 }
 
