@@ -3,6 +3,7 @@
 //! Not here: what a setting does (that is at its module). Units are in the names; a value out of range is refused at start
 //! with the flag, the value, the range and the remedy.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,7 +11,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command, Parser, ValueEnum};
 
 use crate::fault::spec::{self, Fault, FaultError, FaultList};
 
@@ -87,6 +90,22 @@ impl FromStr for Database {
     }
 }
 
+/// Reads `--database`. Not clap's own way, whose error shows the value: a URL that is nearly right has its password in it.
+#[derive(Clone)]
+struct DatabaseParser;
+
+impl TypedValueParser for DatabaseParser {
+    type Value = Database;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Database, clap::Error> {
+        let database = value.to_str().ok_or(UnknownDatabase).and_then(str::parse);
+        database.map_err(|error| {
+            let message = format!("invalid value for '--database <URL>': {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
 impl Database {
     /// `sqlite` or `postgres`: never the URL, which may hold a password.
     pub fn kind(&self) -> &'static str {
@@ -149,6 +168,7 @@ pub struct Settings {
         env = "INGEST_DATABASE",
         hide_env_values = true,
         default_value = "sqlite:ingest.db",
+        value_parser = DatabaseParser,
         help_heading = "What to serve"
     )]
     pub database: Database,
@@ -255,6 +275,8 @@ limits! {
             "Bytes of one event's payload; more is answered 413";
         batch_body_bytes_max, "batch-body-bytes-max", "INGEST_BATCH_BODY_BYTES_MAX", 4194304 in 1024..=268435456:
             "Bytes of one batch; more is answered 413";
+        inbox_bytes_max, "inbox-bytes-max", "INGEST_INBOX_BYTES_MAX", 16777216 in 1024..=1073741824:
+            "Bytes of payloads on one page of the inbox, which ends before it has more (one event it always has)";
         batch_items_max, "batch-items-max", "INGEST_BATCH_ITEMS_MAX", 1000 in 1..=100000:
             "Events in one batch; more is answered 413";
         json_depth_max, "json-depth-max", "INGEST_JSON_DEPTH_MAX", 128 in 1..=100000:
@@ -635,6 +657,12 @@ mod tests {
     fn neither_a_password_nor_a_token_is_printed() {
         let settings = parse(&["--database", "postgres://me:hunter2@db/x", "--admin-token", "hunter2hunter2hunter2"]);
         assert!(!format!("{settings:?}").contains("hunter2"));
+        for wrong in ["mysql://me:hunter2@db/x", "postgres//me:hunter2@db/x"] {
+            let error =
+                Defaults::try_parse_from(["ingest-server", "--database", wrong]).err().expect(wrong).to_string();
+            assert!(error.contains("--database") && error.contains("sqlite:PATH"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

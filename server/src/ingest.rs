@@ -30,7 +30,7 @@ const BATCH_TURN_EVENTS: usize = 32;
 
 /// Send one event.
 #[utoipa::path(post, path = "/api/events", tag = "Ingestion", request_body = crate::shapes::EventIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
     responses(
         (status = 202, description = "Acknowledged; `durability` says what that is worth", body = crate::shapes::Accepted,
             headers(("Location" = String, description = "Where the event is found"))),
@@ -152,7 +152,7 @@ fn duplicate(app: &App, first: Uuid) -> Problem {
 #[utoipa::path(post, path = "/api/events/batch", tag = "Ingestion",
     request_body(content((Vec<crate::shapes::EventIn> = "application/json"), (String = "application/x-ndjson")),
         description = "A JSON array of events, or one event on each line"),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
     responses(
         (status = 207, description = "One result per item, in order: a 202 with its id, or a problem", body = crate::shapes::BatchResults),
         (status = 400, response = crate::shapes::ProblemAnswer), (status = 401, response = crate::shapes::ProblemAnswer),

@@ -49,6 +49,9 @@ impl Modify for Schemes {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let token = token.description(Some("The administrator's token, where the server was started with one"));
+        components.add_security_scheme("admin_token", SecurityScheme::Http(token.build()));
         components
             .add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
     }

@@ -27,6 +27,8 @@ pub enum Problem {
     Unauthorized,
     /// 401: making keys needs the administrator's token.
     AdminTokenWanted,
+    /// 403: keys are made without a token, and the request was for a name that may be anybody's.
+    ForeignHost,
     /// 404: no such route.
     NoRoute,
     /// 404: no such event for this organisation.
@@ -100,6 +102,7 @@ impl Problem {
         match self {
             Self::Body(_) | Self::Field { .. } | Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::AdminTokenWanted => StatusCode::UNAUTHORIZED,
+            Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NoRoute | Self::NoEvent => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -130,6 +133,7 @@ impl Problem {
             Self::BadRequest => "malformed-request",
             Self::Unauthorized => "invalid-api-key",
             Self::AdminTokenWanted => "admin-token-wanted",
+            Self::ForeignHost => "foreign-host",
             Self::NoRoute => "no-such-route",
             Self::NoEvent => "no-such-event",
             Self::Method(_) => "method-not-allowed",
@@ -165,6 +169,11 @@ impl Problem {
                                    /api/keys/generate makes one"
                 .into(),
             Self::AdminTokenWanted => "send the administrator's token as 'Authorization: Bearer TOKEN'".into(),
+            Self::ForeignHost => {
+                "this server makes keys without a token, and so only for requests to localhost or to an \
+                                  address; use one of these as Host, or start the server with --admin-token"
+                    .into()
+            }
             Self::NoRoute => "there is no such route; GET /api/openapi.json lists all".into(),
             Self::NoEvent => "this organisation has no event with this id".into(),
             Self::Method(allow) => format!("this route takes {allow}"),

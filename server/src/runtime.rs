@@ -552,5 +552,6 @@ fn store_limits(settings: &Settings) -> StoreLimits {
         statement_timeout: ms(limits.store_timeout_ms),
         dedup_window: Duration::from_secs(limits.dedup_window_s),
         sync: !fault::keeps_store_unsynced(&settings.faults()),
+        page_bytes_max: count(limits.inbox_bytes_max),
     }
 }

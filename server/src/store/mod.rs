@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::{TryStream, TryStreamExt};
 use uuid::Uuid;
 
 use crate::config::Database;
@@ -131,6 +132,8 @@ pub struct StoreLimits {
     pub dedup_window: Duration,
     /// A commit is durable when it returns; `false` is a fault on purpose (`store-sync=off`).
     pub sync: bool,
+    /// Bytes of payloads on one page of an inbox, unless its first event alone has more.
+    pub page_bytes_max: usize,
 }
 
 impl Default for StoreLimits {
@@ -142,6 +145,7 @@ impl Default for StoreLimits {
             statement_timeout: Duration::from_secs(10),
             dedup_window: Duration::from_secs(24 * 60 * 60),
             sync: true,
+            page_bytes_max: 16 << 20,
         }
     }
 }
@@ -330,8 +334,9 @@ impl Store {
     ) -> Result<Page, StoreError> {
         let after = cursor.map(Cursor::decode).transpose()?.unwrap_or_default();
         let limit_rows = row_count(limit.saturating_add(1));
-        let mut rows = either!(self, store => store.inbox(organization_id, state, limit_rows, after).await)?;
-        let more = rows.len() > limit;
+        let rows = either!(self, store => store.inbox(organization_id, state, limit_rows, after).await)?;
+        let more = rows.more || rows.events.len() > limit;
+        let mut rows = rows.events;
         rows.truncate(limit);
         let next_cursor = if more { rows.last().map(|(at, _)| at.encode()) } else { None };
         Ok(Page { events: rows.into_iter().map(|(_, event)| event).collect(), next_cursor })
@@ -505,6 +510,33 @@ fn payload_text(event: &Event) -> Result<&str, sqlx::Error> {
 #[derive(Debug)]
 struct Counter {
     metrics: Arc<Metrics>,
+}
+
+/// Rows of an inbox, read until they would not fit on a page.
+struct Rows {
+    events: Vec<(Cursor, StoredEvent)>,
+    /// The last one that was read did not fit, and is not among `events`.
+    more: bool,
+}
+
+impl Rows {
+    /// Reads one after the other: a thousand of the largest events would be a quarter of a gigabyte, several times over.
+    async fn read<R>(
+        mut rows: impl TryStream<Ok = R, Error = sqlx::Error> + Unpin,
+        event: impl Fn(&R) -> Result<(Cursor, StoredEvent), sqlx::Error>,
+        bytes_max: usize,
+    ) -> Result<Self, sqlx::Error> {
+        let (mut events, mut bytes) = (Vec::new(), 0usize);
+        while let Some(row) = rows.try_next().await? {
+            let (at, stored) = event(&row)?;
+            bytes = bytes.saturating_add(stored.event.payload.len());
+            if bytes > bytes_max && !events.is_empty() {
+                return Ok(Self { events, more: true });
+            }
+            events.push((at, stored));
+        }
+        Ok(Self { events, more: false })
+    }
 }
 
 impl Counter {

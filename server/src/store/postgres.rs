@@ -18,7 +18,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
     TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
@@ -56,6 +56,7 @@ pub(super) struct PostgresStore {
     pool: PgPool,
     counter: Counter,
     dedup_window_us: i64,
+    page_bytes_max: usize,
     reply_timeout: Duration,
 }
 
@@ -95,7 +96,13 @@ impl PostgresStore {
         sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(|error| cannot_open(place, &error))?;
         let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
         let reply_timeout = limits.statement_timeout + REPLY_GRACE;
-        Ok(Self { pool, counter: Counter { metrics }, dedup_window_us, reply_timeout })
+        Ok(Self {
+            pool,
+            counter: Counter { metrics },
+            dedup_window_us,
+            page_bytes_max: limits.page_bytes_max,
+            reply_timeout,
+        })
     }
 
     pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
@@ -290,7 +297,7 @@ impl PostgresStore {
         state: Option<State>,
         limit: i64,
         after: Cursor,
-    ) -> Result<Vec<(Cursor, StoredEvent)>, StoreError> {
+    ) -> Result<Rows, StoreError> {
         // Rows of transactions that are not over, or that began before one that is not over, come with a later page: only
         // so does nothing ever appear behind a cursor. See the migration.
         let text = match state {
@@ -311,8 +318,9 @@ impl PostgresStore {
         if let Some(state) = state {
             query = query.bind(statuses_of(state).to_vec());
         }
-        let rows = self.run(Statement::Select, query.fetch_all(&mut *self.connection().await?)).await?;
-        self.counter.checked(rows.iter().map(stored_event).collect())
+        let mut connection = self.connection().await?;
+        let rows = Rows::read(query.fetch(&mut *connection), stored_event, self.page_bytes_max);
+        self.run(Statement::Select, rows).await
     }
 
     /// Whether the row became delivered now (false: it was before, or is not there).

@@ -20,7 +20,7 @@ use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Tran
 use uuid::Uuid;
 
 use super::{
-    Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
     TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
@@ -58,6 +58,13 @@ macro_rules! event_columns {
     };
 }
 
+/// Creates the file for its owner alone, where there is none: events are nobody else's business. SQLite gives the files beside it
+/// the same permissions. What goes wrong is told when the file is opened.
+fn create(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+}
+
 #[derive(Debug)]
 pub(super) struct SqliteStore {
     /// One connection: SQLite has one writer at a time, and waiting for it here is fairer than its busy handler.
@@ -65,10 +72,12 @@ pub(super) struct SqliteStore {
     readers: SqlitePool,
     counter: Counter,
     dedup_window_us: i64,
+    page_bytes_max: usize,
 }
 
 impl SqliteStore {
     pub(super) async fn connect(path: &Path, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        create(path);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .busy_timeout(limits.statement_timeout)
@@ -101,7 +110,13 @@ impl SqliteStore {
         let readers =
             readers.connect_with(reader_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
         let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
-        Ok(Self { writer, readers, counter: Counter { metrics }, dedup_window_us })
+        Ok(Self {
+            writer,
+            readers,
+            counter: Counter { metrics },
+            dedup_window_us,
+            page_bytes_max: limits.page_bytes_max,
+        })
     }
 
     pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
@@ -254,7 +269,7 @@ impl SqliteStore {
         state: Option<State>,
         limit: i64,
         after: Cursor,
-    ) -> Result<Vec<(Cursor, StoredEvent)>, StoreError> {
+    ) -> Result<Rows, StoreError> {
         let text = match state {
             None => concat!(
                 "SELECT ",
@@ -271,8 +286,9 @@ impl SqliteStore {
         for status in state.into_iter().flat_map(statuses_of) {
             query = query.bind(status);
         }
-        let rows = self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await?;
-        self.counter.checked(rows.iter().map(stored_event).collect())
+        let mut connection = self.reader().await?;
+        let rows = Rows::read(query.fetch(&mut *connection), stored_event, self.page_bytes_max);
+        self.counter.run(Statement::Select, rows).await
     }
 
     /// Whether the row became delivered now (false: it was before, or is not there).

@@ -17,7 +17,7 @@ fn ingest_server(arguments: &[&str]) -> Command {
 }
 
 /// A process that listens, and where.
-fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
+pub fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
     let database = format!("sqlite:{}", database.display());
     let arguments = [&["--listen", "127.0.0.1:0", "--database", &database, "--mode", mode], more].concat();
     let mut child = ingest_server(&arguments).spawn().unwrap();
@@ -27,7 +27,7 @@ fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
     (child, url)
 }
 
-async fn organization(url: &str) -> Sender {
+pub async fn organization(url: &str) -> Sender {
     let client = crate::client();
     let body = json!({"organization_name": "a", "tier": "enterprise"});
     let made = client.post(format!("{url}/api/keys/generate")).json(&body).send().await.unwrap();
@@ -35,12 +35,12 @@ async fn organization(url: &str) -> Sender {
     Sender { url: url.to_owned(), client, key }
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
-fn ended(mut child: Child) -> (Option<i32>, String) {
+pub fn ended(mut child: Child) -> (Option<i32>, String) {
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
         assert!(started.elapsed() < Duration::from_secs(30), "it did not end");

@@ -11,6 +11,8 @@ mod support;
 
 mod bad_input;
 mod faults;
+mod guarded;
+mod hostile;
 mod journal;
 mod life;
 mod openapi;
