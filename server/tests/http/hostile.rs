@@ -230,17 +230,16 @@ async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
     assert!(idle_bytes < 24_576.0 && used_bytes < 32_768.0, "{idle_bytes} and {used_bytes} bytes for each");
     drop(held);
     victim.connections_come_back().await;
-    // The allocator keeps what was freed; who leaked would need as much again for the next ten thousand.
-    let first = victim.metric("process_resident_memory_bytes").await;
-    let held: Vec<_> = (0..IDLE).map(|_| victim.connect()).collect();
-    eventually(async || (victim.metric("ingest_connections").await >= IDLE as f64).then_some(())).await;
-    let second = victim.metric("process_resident_memory_bytes").await;
-    assert!(
-        second - first < 0.25 * used_bytes * IDLE as f64,
-        "{first} bytes after ten thousand, {second} with the next"
-    );
-    drop(held);
-    victim.connections_come_back().await;
+    // The allocator keeps what was freed and settles; who leaked would need as much again for each ten thousand.
+    let mut peaks = Vec::new();
+    for _ in 0..2 {
+        let held: Vec<_> = (0..IDLE).map(|_| victim.connect()).collect();
+        eventually(async || (victim.metric("ingest_connections").await >= IDLE as f64).then_some(())).await;
+        peaks.push(victim.metric("process_resident_memory_bytes").await);
+        drop(held);
+        victim.connections_come_back().await;
+    }
+    assert!(peaks[1] - peaks[0] < 0.25 * used_bytes * IDLE as f64, "{peaks:?} bytes at each ten thousand");
     victim.end().await;
 }
 

@@ -208,6 +208,8 @@ async fn d1_a_webhook_set_in_another_process_gets_what_this_one_takes_in(at: At)
     at.settings.limits.deep_idle_interval_ms = 2_000;
     let receiver = Receiver::start(|_, _| Reaction::After(Duration::from_millis(20), 200)).await;
     let (one, sender) = at.ready().await;
+    // A journal is one process's alone.
+    at.settings.journal_dir = at.settings.journal_dir.map(|folder| folder.with_extension("other"));
     let other = at.start();
     other.sender(&sender.key).set_webhook(&receiver.url).await;
     let mut ids = BTreeSet::new();
