@@ -418,10 +418,8 @@ async fn open_journal(
 ) -> Result<Journal, ServeError> {
     let opened = Opened::open(&settings.journal_dir())?;
     let missing = missing_events(&opened, store).await?;
-    let rows: Vec<_> = missing
-        .iter()
-        .filter_map(|event| Some((event.organization_id, event.dedup_id.clone()?, event.id)))
-        .collect();
+    let rows: Vec<_> =
+        missing.iter().filter_map(|event| Some((event.organization_id, event.dedup_id.clone()?, event.id))).collect();
     tracing::info!(events = opened.events().count(), not_persisted = missing.len(), "the journal is read");
     let missing = missing.iter().map(|event| event.id).collect();
     let settings = JournalSettings::new(settings.journal_sync, &settings.limits);
@@ -459,7 +457,8 @@ async fn missing_events(opened: &Opened, store: &Store) -> Result<Vec<Arc<Event>
     for some in events.chunks(EVENTS_AT_ONCE) {
         let ids: Vec<Uuid> = some.iter().map(|event| event.id).collect();
         let existing: HashSet<Uuid> = store.existing(&ids).await?.into_iter().collect();
-        missing.extend(some.iter().filter(|event| !existing.contains(&event.id)).map(|event| Arc::new((*event).clone())));
+        missing
+            .extend(some.iter().filter(|event| !existing.contains(&event.id)).map(|event| Arc::new((*event).clone())));
     }
     Ok(missing)
 }

@@ -60,11 +60,8 @@ fn send(seen: &Seen, event: usize) -> usize {
 /// Two senders, of whom one closes, and one that syncs.
 fn run(commit: Commit) {
     every_order(move || {
-        let seen = Arc::new(Seen {
-            handoff: Handoff::new(),
-            synced: AtomicUsize::new(0),
-            answered: AtomicUsize::new(0),
-        });
+        let seen =
+            Arc::new(Seen { handoff: Handoff::new(), synced: AtomicUsize::new(0), answered: AtomicUsize::new(0) });
         let first = {
             let seen = seen.clone();
             thread::spawn(move || send(&seen, 1))

@@ -87,8 +87,7 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
-        let file =
-            OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path.join(name))?;
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path.join(name))?;
         #[cfg(target_os = "linux")]
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
             // A full disk says so here, before a byte is written.

@@ -108,7 +108,6 @@ fn read<D: Disk>(disk: &D, name: &str) -> Result<(u64, format::Content), Recover
     let file = attempt("open", name, disk.open(name))?;
     attempt("sync", name, file.sync())?;
     let bytes = attempt("read", name, file.read())?;
-    let content =
-        format::read(&bytes).map_err(|damage| RecoveryError::Damaged { name: name.to_owned(), damage })?;
+    let content = format::read(&bytes).map_err(|damage| RecoveryError::Damaged { name: name.to_owned(), damage })?;
     Ok((bytes.len() as u64, content))
 }

@@ -59,7 +59,9 @@ pub enum NoSegment {
         error: io::Error,
     },
     /// `--journal-bytes-max` is reached, because the store has not taken what the oldest segment holds.
-    #[error("the journal would be over --journal-bytes-max ({bytes_max}): the store has not taken all of its oldest segment")]
+    #[error(
+        "the journal would be over --journal-bytes-max ({bytes_max}): the store has not taken all of its oldest segment"
+    )]
     AtBound {
         /// The bound.
         bytes_max: u64,

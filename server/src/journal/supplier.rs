@@ -44,7 +44,8 @@ impl<F: Send + 'static> Supplier<F> {
         let (messages, inbox) = channel();
         let (outbox, replies) = sync_channel(1);
         let worker = Worker { segments, ready: None, is_short: false, watch, metrics };
-        let thread = thread::Builder::new().name("journal-segments".into()).spawn(move || worker.run(&inbox, &outbox))?;
+        let thread =
+            thread::Builder::new().name("journal-segments".into()).spawn(move || worker.run(&inbox, &outbox))?;
         Ok((Self { messages, replies }, thread))
     }
 }

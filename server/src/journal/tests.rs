@@ -303,8 +303,7 @@ fn a_segment_that_is_missing_misnamed_or_of_another_version_is_refused_with_its_
     let mut process = world.start(&disk, JournalSync::Always).expect("an empty disk");
     world.run(&mut process, 12);
     // Nothing was retired.
-    let numbers: Vec<u64> =
-        recover(&disk).expect("recovers").segments.iter().map(|segment| segment.number).collect();
+    let numbers: Vec<u64> = recover(&disk).expect("recovers").segments.iter().map(|segment| segment.number).collect();
     let [_, second, third, ..] = numbers[..] else { panic!("three segments") };
     let header = |number| Header { number, salt: 1 }.to_bytes();
     let changes: [(&str, &dyn Fn(&Simulated)); 4] = [
@@ -341,7 +340,14 @@ fn what_a_file_held_in_an_earlier_life_is_not_read_even_where_it_fits() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let text = || "\\PC{1,40}";
-    (any::<u128>(), any::<u128>(), text(), prop::option::of(text()), prop::collection::vec(any::<u8>(), 0..400), any::<i64>())
+    (
+        any::<u128>(),
+        any::<u128>(),
+        text(),
+        prop::option::of(text()),
+        prop::collection::vec(any::<u8>(), 0..400),
+        any::<i64>(),
+    )
         .prop_map(|(id, organization_id, event_type, dedup_id, payload, created_at_us)| Event {
             id: Uuid::from_u128(id),
             organization_id: Uuid::from_u128(organization_id),

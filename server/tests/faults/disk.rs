@@ -108,11 +108,8 @@ async fn database(case: Case, disk: &SmallDisk) -> (String, Option<Cluster>) {
 
 async fn refuses_or_keeps(server: &Server, load: &Load, case: Case) {
     eventually("the disk is full", async || {
-        let said = match case.waits_for_store() {
-            true => load.ledger.refused() > 0,
-            false => server.metric("ingest_store_available").await? == 0.0,
-        };
-        said.then_some(())
+        let keeps = !case.waits_for_store() && server.metric("ingest_store_available").await? == 0.0;
+        (keeps || load.ledger.refused() > 0).then_some(())
     })
     .await;
 }
