@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use rand::Rng;
@@ -15,8 +16,9 @@ use tokio::task::LocalSet;
 
 use crate::calibrate;
 use crate::capacity::{self, Wanted};
+use crate::crash;
 use crate::measure::Context;
-use crate::plan::spelling::{Arrivals, Span};
+use crate::plan::spelling::{Arrivals, AskedSizes, Span};
 use crate::plan::{Asked, BUILT_IN, PlanError, Resolved};
 use crate::run;
 use crate::samples::SampleFile;
@@ -46,6 +48,15 @@ const CAPACITY_EXAMPLES: &str = "Examples:
   loadgen capacity --mode cache-first --slo 'response_time.p99 < 1ms' --fail-under 5000
   loadgen capacity --target http://127.0.0.1:8080 --rate-min 50 --rate-max 5000 --probe 10s";
 
+const CRASH_EXAMPLES: &str = "Examples:
+  loadgen crash                                                       every mode on SQLite, its process killed 20 times each
+  loadgen crash --mode cache-first,db-first --database sqlite,postgres --kills 100
+  sudo loadgen crash --kill power --mode db-first --kills 20          the power of the disk under its data is cut
+  sudo loadgen crash --kill power --mode db-first --fault store-sync=off --expect-losses
+
+What a loadgen leaves that was killed itself: folders named millrace-crash-* in --data-dir or the temporary folder, and nothing else \
+(mounts and processes end with it); remove them with rm -r.";
+
 /// Measures event-ingestion servers so that nobody can argue with the result.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = EXIT_CODES)]
@@ -62,6 +73,9 @@ enum Command {
     /// The highest rate at which the objectives hold, nothing is lost, and what is acknowledged is persisted as fast
     #[command(after_help = CAPACITY_EXAMPLES, args_override_self = true)]
     Capacity(Box<CapacityArgs>),
+    /// What the reference server keeps of what it acknowledged when it is killed under load, again and again
+    #[command(after_help = CRASH_EXAMPLES, args_override_self = true)]
+    Crash(Box<CrashArgs>),
     /// What this machine can do at best: a server that does nothing, a timer, and the highest rate the generator can honestly offer
     #[command(args_override_self = true)]
     Calibrate(CalibrateArgs),
@@ -116,6 +130,15 @@ struct CapacityArgs {
     /// Exit 3 when the capacity is below this rate, events per second
     #[arg(long, value_name = "PER_S")]
     fail_under: Option<f64>,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct CrashArgs {
+    #[command(flatten)]
+    asked: crash::asked::Asked,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -178,6 +201,7 @@ pub fn main() -> ExitCode {
         Command::Serve(settings) => return serve::serve(*settings),
         Command::Run(arguments) => measure(*arguments),
         Command::Capacity(arguments) => seek_capacity(*arguments),
+        Command::Crash(arguments) => kill(*arguments),
         Command::Calibrate(arguments) => calibrate(arguments),
         Command::Report(arguments) => report(&arguments).map(|()| 0),
     };
@@ -278,6 +302,56 @@ fn resolution(text: &str) -> Result<f64, String> {
     };
     let share = share.ok().filter(|share| (0.005..=1.0).contains(share));
     share.ok_or_else(|| "allowed: 0.5% to 100%".to_owned())
+}
+
+const CRASH_PLAN: &str = "
+name = 'crash'
+warmup = '0s'
+idle = '0s'
+pacing = 'sleep'
+no_calibration = true
+";
+
+/// A load lasts longer than any kill takes to come, by so much.
+const LOAD_AFTER_KILL: Duration = Duration::from_secs(2);
+
+fn kill(arguments: CrashArgs) -> Result<u8, Failure> {
+    let refuse = |text: String| Failure(EXIT_USAGE, text);
+    let asked = arguments.asked;
+    let stores = asked.checked().map_err(refuse)?;
+    if arguments.output.samples.is_some() {
+        return Err(refuse("--samples does not go with crash, whose loads are not measured; leave it out".to_owned()));
+    }
+    let keeping = || serve::modes().into_iter().filter(|mode| mode != "null").collect();
+    let modes: Vec<String> = if asked.mode.is_empty() { keeping() } else { asked.mode.clone() };
+    let base = Asked::from_toml(CRASH_PLAN, Path::new("crash")).map_err(usage)?;
+    let load = Asked {
+        mode: modes.clone(),
+        polling: vec![asked.polling.clone()],
+        fault: asked.fault.clone(),
+        rate: Some(asked.rate),
+        duration: Some(Span(asked.load_max.0 + LOAD_AFTER_KILL)),
+        drain_timeout: Some(asked.drain_timeout),
+        connections: Some(asked.connections),
+        payload_bytes: Some(AskedSizes::Fixed(asked.payload_bytes)),
+        seed: Some(asked.seed),
+        ..Asked::default()
+    };
+    let mut resolved = resolve(load.over(base))?;
+    resolved.plan.database = Some(stores.iter().map(|store| store.name()).collect::<Vec<_>>().join(", "));
+    if asked.kill == crash::asked::AskedKill::Power {
+        crash::disk::take_own_mounts().map_err(|error| refuse(error.to_string()))?;
+    }
+    let output = Output::prepare(arguments.output)?;
+    let minutes = (crash::expected_duration(&asked, modes.len(), &stores).as_secs_f64() / 60.0).ceil();
+    output.announce(&format!(
+        "{} kills of each of {} on {}, seed {}, about {minutes} min",
+        asked.kills,
+        modes.join(", "),
+        stores.iter().map(|store| store.name()).collect::<Vec<_>>().join(", "),
+        asked.seed
+    ));
+    output.finish(crash::run(&asked, &modes, &stores, &resolved.plan, &output.context))
 }
 
 const CALIBRATE_PLAN: &str = "

@@ -115,6 +115,11 @@ impl<'a> Reconciliation<'a> {
         self.acknowledged.len() as u64 - self.persisted()
     }
 
+    /// Those.
+    pub fn missing_events(&self) -> impl Iterator<Item = &Acknowledged> {
+        self.acknowledged.iter().filter(|entry| self.found[entry.sequence as usize].copies == 0)
+    }
+
     /// The numbers and ids of those.
     fn missing_ids(&self) -> Vec<(u64, Uuid)> {
         let missing = self.found.iter().enumerate().filter(|(_, found)| found.expected && found.copies == 0);
@@ -221,7 +226,7 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
         let mut complete = error.is_none();
         let mut done = doubted || (complete && found.missing() == 0);
         if done && complete && found.missing() > 0 {
-            let shown = look_up_missing(&mut found, target, account.keys).await;
+            let LookedUp { shown, .. } = look_up_missing(&mut found, target, account.keys).await;
             if shown > 0 {
                 // Not before the inbox shows them: it may hide duplicates as well, which nobody can ask for.
                 done = Instant::now() >= patience_end;
@@ -242,26 +247,43 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
     }
 }
 
-/// Asks for events by id that the inbox does not show, and enters those that the target has persisted; how many those are.
-async fn look_up_missing(found: &mut Reconciliation<'_>, target: &Target, keys: &[String]) -> u64 {
+/// What came of asking for events by their ids.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LookedUp {
+    /// The target has persisted so many of them; they are entered.
+    pub shown: u64,
+    /// Of so many it said neither that it has nor that it has not persisted them: not yet, or no answer at all.
+    pub unsure: u64,
+}
+
+/// Asks for events by id that the inbox does not show, and enters those that the target has persisted.
+pub async fn look_up_missing(found: &mut Reconciliation<'_>, target: &Target, keys: &[String]) -> LookedUp {
     let missing = found.missing_ids();
     // Of many, some from everywhere.
     let step = missing.len().div_ceil(LOOK_UPS_MAX).max(1);
-    let mut shown = 0;
+    let mut looked_up = LookedUp::default();
     for (sequence, id) in missing.into_iter().step_by(step) {
         let key = &keys[sequence as usize % keys.len()];
         let asked = target.event(key, id, |event| {
             if event.persisted_at.is_some() {
                 found.enter_as(sequence, &event);
-                shown += 1;
+                looked_up.shown += 1;
+            } else {
+                looked_up.unsure += 1;
             }
         });
-        // A target that cannot be asked like this leaves it at what its inbox says; one that is gone is not asked again and again.
-        if let Err(TargetError::Unreachable { .. }) = asked.await {
-            break;
+        match asked.await {
+            Ok(()) => {}
+            Err(TargetError::Refused { status, .. }) if status == reqwest::StatusCode::NOT_FOUND => {}
+            // A target that cannot be asked like this leaves it at what its inbox says; one that is gone is not asked again and again.
+            Err(TargetError::Unreachable { .. }) => {
+                looked_up.unsure += 1;
+                break;
+            }
+            Err(_) => looked_up.unsure += 1,
         }
     }
-    shown
+    looked_up
 }
 
 fn lagging_inbox(shown: u64) -> TargetError {
@@ -271,7 +293,7 @@ fn lagging_inbox(shown: u64) -> TargetError {
 
 /// Reading a large inbox costs the target time that it should spend on persisting: where it says how much is pending, that is asked
 /// first.
-async fn wait_until_nothing_is_pending(target: &Target, load_end: Instant, deadline: Instant) -> Option<Duration> {
+pub async fn wait_until_nothing_is_pending(target: &Target, load_end: Instant, deadline: Instant) -> Option<Duration> {
     loop {
         let pending = target.metrics().await?.get("ingest_pending_events")?;
         if pending == 0.0 {
@@ -289,7 +311,8 @@ fn endless_inbox() -> TargetError {
     TargetError::Unexpected { call: "GET /api/inbox".to_owned(), reason }
 }
 
-async fn read_inboxes(found: &mut Reconciliation<'_>, target: &Target, keys: &[String]) -> Result<(), TargetError> {
+/// Enters all that the inboxes show.
+pub async fn read_inboxes(found: &mut Reconciliation<'_>, target: &Target, keys: &[String]) -> Result<(), TargetError> {
     for key in keys {
         let mut cursor = None;
         loop {

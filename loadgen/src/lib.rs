@@ -7,6 +7,7 @@ pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod crash;
 pub mod curve;
 pub mod exchange;
 pub mod http1;

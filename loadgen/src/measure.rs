@@ -115,6 +115,7 @@ impl Findings {
             caveats: self.caveats,
             calibration: None,
             capacity: Vec::new(),
+            crash: Vec::new(),
             results: self.results,
         }
     }

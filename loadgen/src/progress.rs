@@ -73,6 +73,12 @@ impl Progress {
         }
     }
 
+    /// The phase goes on, with something else: told with the next line.
+    pub fn step(&self, subject: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        subject.clone_into(&mut state.subject);
+    }
+
     /// A sentence that stays.
     pub fn say(&self, sentence: &str) {
         if self.plain {

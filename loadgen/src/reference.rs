@@ -1,6 +1,7 @@
 //! Starts the reference server for one repetition: a process of its own (this executable with `serve`), fresh data, stopped and
 //! removed afterwards.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Configuration<'a> {
 /// A running reference server. Dropping it kills the process; [`Reference::stop`] ends it properly.
 #[derive(Debug)]
 pub struct Reference {
-    child: Child,
+    process: ServerProcess,
     folder: TempDir,
     /// Where it listens.
     pub url: String,
@@ -44,6 +45,30 @@ pub struct Reference {
     pub pid: u32,
     /// Its PostgreSQL database, if that is where its data are.
     pub database: Option<FreshDatabase>,
+}
+
+/// How to start a process of it on data that somebody else looks after.
+#[derive(Clone, Debug)]
+pub struct Launch<'a> {
+    /// `--mode`.
+    pub mode: &'a str,
+    /// `--polling`.
+    pub polling: &'a str,
+    /// Where its data are, as `INGEST_DATABASE` has it.
+    pub location: String,
+    /// Folder of its journal, where the mode has one.
+    pub journal: PathBuf,
+    /// File that its log is added to.
+    pub log: PathBuf,
+    /// More flags; they come last.
+    pub flags: Vec<String>,
+}
+
+/// A process of the reference server. Dropping it kills it.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    log: PathBuf,
 }
 
 /// It could not be started or stopped.
@@ -76,10 +101,22 @@ impl Reference {
             Some(url) => Some(FreshDatabase::create(url, &configuration.database_name).await?),
             None => None,
         };
-        match listening(configuration, folder.path(), database.as_ref()).await {
-            Ok((child, url)) => {
-                let pid = child.id().unwrap_or_default();
-                Ok(Self { child, folder, url, pid, database })
+        let location = match &database {
+            Some(database) => database.url.clone(),
+            None => format!("sqlite:{}", folder.path().join("events.db").display()),
+        };
+        let launch = Launch {
+            mode: configuration.mode,
+            polling: configuration.polling,
+            location,
+            journal: folder.path().join("journal"),
+            log: folder.path().join("server.log"),
+            flags: configuration.flags.clone(),
+        };
+        match ServerProcess::listening(&launch).await {
+            Ok((process, url)) => {
+                let pid = process.pid();
+                Ok(Self { process, folder, url, pid, database })
             }
             Err(error) => {
                 if let Some(database) = database {
@@ -98,6 +135,83 @@ impl Reference {
 
     /// SIGTERM, then waits until it has persisted what was pending and ended; removes its data.
     pub async fn stop(mut self) -> Result<(), ReferenceError> {
+        let ended = self.process.terminate().await?;
+        if let Some(database) = self.database.take() {
+            database.remove().await?;
+        }
+        ended
+    }
+}
+
+impl ServerProcess {
+    /// Starts it, and waits until it listens.
+    pub async fn listening(launch: &Launch<'_>) -> Result<(Self, String), ReferenceError> {
+        let mut process = Self::launch(launch)?;
+        let url = process.listens().await?;
+        Ok((process, url))
+    }
+
+    /// Starts it, and does not wait.
+    pub fn launch(launch: &Launch<'_>) -> Result<Self, ReferenceError> {
+        let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
+            .args(["--mode", launch.mode, "--polling", launch.polling])
+            // The limiter is on the measured path, with a limit that no run reaches.
+            .args(["--rate-limit-enterprise-per-minute", "1000000000"])
+            .args(&launch.flags)
+            // In the environment: a command line is for all to see, and the URL may hold a password.
+            .env("INGEST_DATABASE", &launch.location)
+            .env("INGEST_JOURNAL_DIR", &launch.journal)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Self { child, log: launch.log.clone() })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Waits until it listens, and says where. Can be asked once.
+    pub async fn listens(&mut self) -> Result<String, ReferenceError> {
+        let stdout = self.child.stdout.take().ok_or_else(|| self.not_listening("its output is closed".to_owned()))?;
+        let mut line = String::new();
+        match timeout(START_PATIENCE, BufReader::new(stdout).read_line(&mut line)).await {
+            Err(_) => Err(self.not_listening(format!("it said nothing for {} s", START_PATIENCE.as_secs()))),
+            Ok(Err(error)) => Err(self.not_listening(error.to_string())),
+            Ok(Ok(0)) => {
+                let status = self.child.wait().await?;
+                Err(self.not_listening(format!("it ended with {status}")))
+            }
+            Ok(Ok(_)) => match line.trim().strip_prefix("listening on ") {
+                Some(url) => Ok(url.to_owned()),
+                None => Err(self.not_listening(format!("it said '{}'", line.trim()))),
+            },
+        }
+    }
+
+    /// Whether it has, by itself.
+    pub fn has_ended(&mut self) -> std::io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// The end of its log, as the end of a sentence.
+    pub fn log_end(&self) -> String {
+        log_end(&self.log)
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(&mut self) -> std::io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// SIGTERM, then waits until it has persisted what was pending and ended; kills it when it does not. The inner error: it ended
+    /// otherwise than it should.
+    pub async fn terminate(&mut self) -> Result<Result<(), ReferenceError>, ReferenceError> {
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid as i32)) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -105,69 +219,22 @@ impl Reference {
         if ended.is_err() {
             self.child.kill().await?;
         }
-        if let Some(database) = self.database.take() {
-            database.remove().await?;
-        }
-        match ended {
+        Ok(match ended {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
-            Ok(status) => Err(ReferenceError::NotStopped(format!("{}{}", status?, log_end(self.folder.path())))),
+            Ok(status) => Err(ReferenceError::NotStopped(format!("{}{}", status?, log_end(&self.log)))),
             Err(_) => {
                 Err(ReferenceError::NotStopped(format!("still running {} s after SIGTERM", STOP_PATIENCE.as_secs())))
             }
-        }
+        })
+    }
+
+    fn not_listening(&self, reason: String) -> ReferenceError {
+        ReferenceError::NotListening { reason, log: log_end(&self.log) }
     }
 }
 
-/// A server process that listens, and where. Dropped before that, it is killed.
-async fn listening(
-    configuration: &Configuration<'_>,
-    folder: &Path,
-    database: Option<&FreshDatabase>,
-) -> Result<(Child, String), ReferenceError> {
-    let location = match database {
-        Some(database) => database.url.clone(),
-        None => format!("sqlite:{}", folder.join("events.db").display()),
-    };
-    let log = std::fs::File::create(log_path(folder))?;
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
-        .args(["--mode", configuration.mode, "--polling", configuration.polling])
-        // The limiter is on the measured path, with a limit that no run reaches.
-        .args(["--rate-limit-enterprise-per-minute", "1000000000"])
-        .args(&configuration.flags)
-        // In the environment: a command line is for all to see, and the URL may hold a password.
-        .env("INGEST_DATABASE", location)
-        .env("INGEST_JOURNAL_DIR", folder.join("journal"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()?;
-    let url = listening_url(&mut child, folder).await?;
-    Ok((child, url))
-}
-
-async fn listening_url(child: &mut Child, folder: &Path) -> Result<String, ReferenceError> {
-    let not_listening = |reason: String| ReferenceError::NotListening { reason, log: log_end(folder) };
-    let stdout = child.stdout.take().ok_or_else(|| not_listening("its output is closed".to_owned()))?;
-    let mut line = String::new();
-    match timeout(START_PATIENCE, BufReader::new(stdout).read_line(&mut line)).await {
-        Err(_) => Err(not_listening(format!("it said nothing for {} s", START_PATIENCE.as_secs()))),
-        Ok(Err(error)) => Err(not_listening(error.to_string())),
-        Ok(Ok(0)) => Err(not_listening(format!("it ended with {}", child.wait().await?))),
-        Ok(Ok(_)) => match line.trim().strip_prefix("listening on ") {
-            Some(url) => Ok(url.to_owned()),
-            None => Err(not_listening(format!("it said '{}'", line.trim()))),
-        },
-    }
-}
-
-fn log_path(folder: &Path) -> PathBuf {
-    folder.join("server.log")
-}
-
-fn log_end(folder: &Path) -> String {
-    let log = std::fs::read_to_string(log_path(folder)).unwrap_or_default();
+fn log_end(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     let end = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
     if end.is_empty() { String::new() } else { format!("; its log ends with:\n  {}", end.join("\n  ")) }

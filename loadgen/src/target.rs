@@ -5,7 +5,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reports::model::HttpVersion;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -145,6 +147,25 @@ struct GeneratedKey {
     api_key: String,
 }
 
+/// What came of sending an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It was acknowledged, under this id.
+    Acknowledged(Uuid),
+    /// The target has it already (409), under this id.
+    Known(Option<Uuid>),
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    id: Uuid,
+}
+
+#[derive(Deserialize)]
+struct Conflict {
+    id: Option<Uuid>,
+}
+
 impl Target {
     /// A target at `url` (`http://HOST:PORT` or `https://…`).
     pub fn new(url: &str, reach: &Reach) -> Result<Self, TargetError> {
@@ -225,6 +246,26 @@ impl Target {
         let answer = whole(call, successful(call, response, remedy)?).await?;
         let key: GeneratedKey = parse(call, &answer)?;
         Ok(key.api_key)
+    }
+
+    /// Whether it says that it can take events.
+    pub async fn is_ready(&self) -> bool {
+        let answer = self.client.get(self.at(&["readyz"])).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Sends one event, outside of any load.
+    pub async fn send_event(&self, key: &str, body: Bytes) -> Result<Sending, TargetError> {
+        let call = "POST /api/events";
+        let request = self.client.post(self.at(&["api", "events"])).bearer_auth(key);
+        let response = self.call(call, request.header(CONTENT_TYPE, "application/json").body(body)).await?;
+        if response.status() == StatusCode::CONFLICT {
+            let Conflict { id } = parse(call, &whole(call, response).await?)?;
+            return Ok(Sending::Known(id));
+        }
+        let answer = whole(call, successful(call, response, "it should take an event it did not answer")?).await?;
+        let Accepted { id } = parse(call, &answer)?;
+        Ok(Sending::Acknowledged(id))
     }
 
     /// Scrapes `/metrics`; `None` when the target has none.

@@ -460,6 +460,7 @@ fn run(
         caveats: Vec::new(),
         calibration: None,
         capacity: Vec::new(),
+        crash: Vec::new(),
         results,
     };
     if !calibration::has_null_variant(&run) {
@@ -640,6 +641,85 @@ fn build_capacity() -> Run {
     run
 }
 
+/// Three modes killed: one that loses by design, one that keeps everything, one that loses what it promised to keep.
+pub fn crash() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_crash);
+    RUN.clone()
+}
+
+fn build_crash() -> Run {
+    let mut run = run("crash", Vec::new(), 1, &[CACHE_FIRST], 0, &[]);
+    run.crash = vec![
+        crash_test("cache-first on sqlite", KillKind::Process, "memory", &[9, 0, 14, 3]),
+        crash_test("db-first on postgres", KillKind::Process, "database", &[0, 0, 0, 0]),
+        crash_test("journal-first on sqlite", KillKind::Power, "journal", &[0, 2, 0, 0]),
+    ];
+    run.crash[2].kills[1].duplicated = 1;
+    run.crash[2].duplicated = 1;
+    run.plan.calibration = false;
+    run.calibration = None;
+    verdict::assess(&mut run);
+    run
+}
+
+/// A kill for each of these numbers of lost events.
+pub fn crash_test(name: &str, kill: KillKind, durability: &str, lost: &[u64]) -> CrashTest {
+    let (mode, store) = name.split_once(" on ").unwrap();
+    let (mut ages, mut ready) = (TimeHistogram::new(), TimeHistogram::new());
+    let kills: Vec<Kill> = (1..)
+        .zip(lost)
+        .map(|(number, lost)| {
+            let ready_ns = 20_000_000 + u64::from(number) * 1_000_000;
+            ready.record(ready_ns);
+            (0..*lost).for_each(|event| ages.record((event + 1) * 700_000));
+            Kill {
+                number,
+                at_ms: 170.5 * f64::from(number),
+                in_recovery_ms: (number % 4 == 1).then_some(7.25),
+                acknowledged: 300 * u64::from(number),
+                lost: *lost,
+                lost_age_ns_max: (*lost > 0).then_some(lost * 700_000),
+                duplicated: 0,
+                altered: 0,
+                unverified: 0,
+                unacknowledged: 3,
+                ready_ns: Some(ready_ns),
+            }
+        })
+        .collect();
+    let setting = |name: &str, value: &str| DurabilitySetting { name: name.to_owned(), value: value.to_owned() };
+    CrashTest {
+        name: name.to_owned(),
+        mode: mode.to_owned(),
+        database: if store == "sqlite" { "SQLite" } else { "PostgreSQL 15.18" }.to_owned(),
+        kill,
+        durability: Some(durability.to_owned()),
+        losses_expected: false,
+        settings: match store {
+            "sqlite" => vec![setting("journal_mode", "wal"), setting("synchronous", "full")],
+            _ => vec![setting("fsync", "on"), setting("synchronous_commit", "on")],
+        },
+        filesystem: Some("ext4".to_owned()),
+        seed: 1,
+        kills_planned: kills.len() as u32,
+        acknowledged: kills.iter().map(|kill| kill.acknowledged).sum(),
+        lost: lost.iter().sum(),
+        duplicated: 0,
+        altered: 0,
+        unverified: 0,
+        unacknowledged: 3 * kills.len() as u64,
+        reappeared: 0,
+        resent: 5 * kills.len() as u64,
+        resent_known: 3 * kills.len() as u64,
+        lost_age: ages.times(0),
+        ready: ready.times(0),
+        lost_examples: (0..*lost.iter().max().unwrap()).map(|n| format!("r.1.{n:012}")).take(3).collect(),
+        server_failure: None,
+        failure: None,
+        kills,
+    }
+}
+
 /// All of them by file name.
 pub fn all() -> Vec<(&'static str, Run)> {
     vec![
@@ -649,6 +729,7 @@ pub fn all() -> Vec<(&'static str, Run)> {
         ("before-after", before_after()),
         ("small", small()),
         ("capacity", capacity()),
+        ("crash", crash()),
     ]
 }
 

@@ -47,6 +47,10 @@ pub struct Run {
     /// that rate that confirmed it, and `plan.rate_per_s` is 0.
     #[serde(default)]
     pub capacity: Vec<Capacity>,
+    /// What a server that is killed under load keeps of what it had acknowledged, one entry a mode and store; empty when none was killed.
+    /// `results` is then empty.
+    #[serde(default)]
+    pub crash: Vec<CrashTest>,
     /// One entry per repetition of each variant, in the order in which they ran.
     pub results: Vec<TargetResult>,
 }
@@ -569,6 +573,108 @@ pub struct CapacityTrial {
     pub server_cpu_share: Option<f64>,
     /// CPU time of the generator, as a share of one core.
     pub generator_cpu_share: Option<f64>,
+}
+
+/// How a server was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KillKind {
+    /// SIGKILL to its process: what it had handed to the system's page cache is kept.
+    Process,
+    /// The filesystem of its data shut down without flushing anything, its processes killed, the filesystem mounted again: what was not
+    /// synced is gone, as after a power cut. (That the device itself keeps what it was told to flush is not tested.)
+    Power,
+}
+
+/// One mode on one store, killed under load again and again, each time started again on the same data and reconciled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CrashTest {
+    /// `db-first on sqlite`; unique in the run.
+    pub name: String,
+    /// `--mode` of the reference server.
+    pub mode: String,
+    /// Kind and version of the database.
+    pub database: String,
+    /// How it was killed.
+    pub kill: KillKind,
+    /// What its acknowledgements claim to be worth; `null`: there was none, or it said nothing.
+    pub durability: Option<String>,
+    /// It was made to lose on purpose (no sync, a fault), to show that losses are found.
+    pub losses_expected: bool,
+    /// What the store itself says of its durability, read back after the first start.
+    pub settings: Vec<DurabilitySetting>,
+    /// Filesystem of the data.
+    pub filesystem: Option<String>,
+    /// Seed of the moments of the kills.
+    pub seed: u64,
+    /// Kills under load that were asked for.
+    pub kills_planned: u32,
+    /// Each of them, in order.
+    pub kills: Vec<Kill>,
+    /// Events acknowledged in all.
+    pub acknowledged: u64,
+    /// Acknowledged, and not there after the last restart: asked for by id, and not in the inbox.
+    pub lost: u64,
+    /// Copies more than one of an event, and repeats that were acknowledged as if they were new.
+    pub duplicated: u64,
+    /// Events stored with another payload or under another id than acknowledged.
+    pub altered: u64,
+    /// Acknowledged events of which nobody could tell whether they are there.
+    pub unverified: u64,
+    /// There although their acknowledgement never arrived: allowed, since the sender cannot know.
+    pub unacknowledged: u64,
+    /// Not there when the server was ready again, and there later.
+    pub reappeared: u64,
+    /// Unanswered events that were sent again after the restart, as a sender would do it.
+    pub resent: u64,
+    /// Of these, how many the server knew from before the kill (409).
+    pub resent_known: u64,
+    /// How long before the kill the lost ones had been acknowledged: the window of loss.
+    pub lost_age: Times,
+    /// From the start of the server (and of its own database, after a power cut) until it said that it is ready.
+    pub ready: Times,
+    /// `dedup_id`s of lost events, as examples.
+    pub lost_examples: Vec<String>,
+    /// Why the server could not go on: it did not start again on its data after a kill, or ended by itself before one; `null`: it always could.
+    pub server_failure: Option<String>,
+    /// Why the test ended early, other than through the server's data; a sentence.
+    pub failure: Option<String>,
+}
+
+/// One setting of a store that decides what a commit is worth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DurabilitySetting {
+    /// As the store calls it: `synchronous`, `fsync`, …
+    pub name: String,
+    /// As the store says it.
+    pub value: String,
+}
+
+/// One kill under load and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kill {
+    /// 1-based.
+    pub number: u32,
+    /// When, after the begin of its load, ms.
+    pub at_ms: f64,
+    /// When the server was killed once more while it recovered, after its start, ms; `null`: it was not.
+    pub in_recovery_ms: Option<f64>,
+    /// Events of its load that were acknowledged.
+    pub acknowledged: u64,
+    /// Of these, how many were lost.
+    pub lost: u64,
+    /// How long before the kill the oldest lost one had been acknowledged, ns; `null`: none was lost.
+    pub lost_age_ns_max: Option<u64>,
+    /// See [`CrashTest::duplicated`].
+    pub duplicated: u64,
+    /// See [`CrashTest::altered`].
+    pub altered: u64,
+    /// See [`CrashTest::unverified`].
+    pub unverified: u64,
+    /// See [`CrashTest::unacknowledged`].
+    pub unacknowledged: u64,
+    /// See [`CrashTest::ready`]; `null`: it never was.
+    pub ready_ns: Option<u64>,
 }
 
 /// One repetition of one variant.

@@ -4,10 +4,12 @@
 //! of them (or the middle of two), and curves are drawn from merged histograms.
 
 use crate::calibration;
+use crate::crash;
 use crate::format;
 use crate::histogram::TimeHistogram;
 use crate::model::{
-    Calibration, Capacity, CapacityTrial, Operation, OperationLoad, Run, TargetResult, Times, TrialStage, Variant,
+    Calibration, Capacity, CapacityTrial, CrashTest, Operation, OperationLoad, Run, TargetResult, Times, TrialStage,
+    Variant,
 };
 use crate::stats;
 
@@ -329,6 +331,52 @@ pub fn capacity_rows(run: &Run) -> Vec<Row> {
         row("knee", &|found| found.knee_per_s.map(format::rate)),
         row("trials", &|found| Some(format::count(found.trials.len() as u64))),
     ]
+}
+
+/// What the columns of [`crash_rows`] are.
+pub const CRASH_HEADINGS: [&str; 12] = [
+    "kills",
+    "again",
+    "acknowledged",
+    "lost",
+    "age p50",
+    "max",
+    "duplicated",
+    "altered",
+    "unanswered",
+    "ready p50",
+    "p99",
+    "max",
+];
+
+/// Every test with kills: one row a mode and store; a column as [`CRASH_HEADINGS`] says.
+pub fn crash_rows(run: &Run) -> Vec<Row> {
+    run.crash.iter().map(crash_row).collect()
+}
+
+fn crash_row(test: &CrashTest) -> Row {
+    let number = |n: u64| Cell::plain(format::count(n));
+    let fault = |n: u64, is_fault: bool| Cell { is_fault: is_fault && n > 0, ..number(n) };
+    let time = |times: &Times, ns: u64| match times.count {
+        0 => Cell::unknown(),
+        _ => Cell::plain(format::time_ns(ns)),
+    };
+    let (age, ready) = (&test.lost_age, &test.ready);
+    let cells = vec![
+        number(test.kills.len() as u64),
+        number(test.kills.iter().filter(|kill| kill.in_recovery_ms.is_some()).count() as u64),
+        number(test.acknowledged),
+        fault(test.lost, crash::must_keep(test)),
+        time(age, age.p50_ns),
+        time(age, age.max_ns),
+        fault(test.duplicated, true),
+        fault(test.altered, true),
+        number(test.unacknowledged),
+        time(ready, ready.p50_ns),
+        time(ready, ready.p99_ns),
+        time(ready, ready.max_ns),
+    ];
+    Row { label: test.name.clone(), cells }
 }
 
 /// Time to durable of a repetition, where it was measured.

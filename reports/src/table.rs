@@ -1,8 +1,11 @@
 //! The run in the terminal: numbers by variant, before and after, objectives, caveats, verdict. No colour, so none is missed.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::compare;
+use crate::crash;
 use crate::format;
 use crate::model::{Outcome, Run};
 use crate::plan;
@@ -12,7 +15,7 @@ use crate::trust;
 /// Width that [`render`] assumes, characters.
 pub const WIDTH: usize = 100;
 
-/// Width that the table of trials may take, characters: as a list it would be ten times as long.
+/// Width that the tables of trials and of kills may take, characters: as a list it would be ten times as long.
 const TRIALS_WIDTH: usize = 140;
 
 /// The whole run for a terminal of [`WIDTH`] characters.
@@ -23,7 +26,8 @@ pub fn render(run: &Run) -> String {
 /// The whole run for a terminal of `width` characters; where a table does not fit, its rows become lines.
 pub fn render_width(run: &Run, width: usize) -> String {
     let mut parts = capacity(run, width);
-    if !run.results.is_empty() || run.capacity.is_empty() {
+    parts.extend(crash(run, width));
+    if !run.results.is_empty() || (run.capacity.is_empty() && run.crash.is_empty()) {
         let about = if run.capacity.is_empty() { "" } else { "at the capacity\n" };
         parts.push(format!("{about}{}", rows(&summary::headings(run), &summary::key_rows(run), width)));
     }
@@ -89,6 +93,24 @@ fn capacity(run: &Run, width: usize) -> Vec<String> {
         parts.push(format!("the trials of {}, demanding {}\n{table}", found.variant, found.objectives.join(", ")));
     }
     parts
+}
+
+/// What killed servers kept.
+fn crash(run: &Run, width: usize) -> Vec<String> {
+    if run.crash.is_empty() {
+        return Vec::new();
+    }
+    let headings = summary::CRASH_HEADINGS.map(str::to_owned);
+    let table = rows(&headings, &summary::crash_rows(run), width.max(TRIALS_WIDTH));
+    let kinds: BTreeSet<&str> = run.crash.iter().map(|test| crash::kind(test.kill)).collect();
+    let legend = format!(
+        "killed: {}\nagain: kills that were followed by one during recovery; age: how long before the kill a lost event had been \
+         acknowledged;\nunanswered: there although the acknowledgement never arrived, which is allowed",
+        kinds.into_iter().collect::<Vec<_>>().join(", ")
+    );
+    let settings = run.crash.iter().map(|test| format!("  {}: {}", test.name, crash::settings(test)));
+    let settings = settings.collect::<Vec<_>>().join("\n");
+    vec![format!("{}\n{legend}", table.trim_end()), format!("durability, as the stores themselves say\n{settings}")]
 }
 
 /// Of a run that was made to calibrate; of every other one the floor is a column.
@@ -372,6 +394,11 @@ the trials of cache-first, demanding response_time.p90 < 1ms
  2 828/s (narrowing)     no   2 828/s    2 100/s   727 µs  1.95 ms  780 µs         2.87 µs       14
  2 000/s (confirming)   yes   2 000/s    2 000/s   485 µs   1.3 ms  780 µs         2.87 µs       14
 "#);
+    }
+
+    #[test]
+    fn killed_servers_are_a_table_with_what_their_stores_say() {
+        insta::assert_snapshot!(render(&fixtures::crash()), @"");
     }
 
     #[test]

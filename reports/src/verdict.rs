@@ -5,8 +5,9 @@
 
 use crate::capacity;
 use crate::caveat;
+use crate::crash;
 use crate::format;
-use crate::model::{Capacity, ObjectiveResult, Outcome, Run, TargetResult, Verdict};
+use crate::model::{Capacity, CrashTest, ObjectiveResult, Outcome, Run, TargetResult, Verdict};
 use crate::objective;
 
 /// More than this share of planned events not accepted leaves a run open, unless an objective speaks of it: percentiles of
@@ -60,10 +61,34 @@ fn decide_capacity(run: &Run) -> Verdict {
     Verdict { outcome, reasons, exit_code: outcome.exit_code() }
 }
 
+/// The verdict on a run that killed servers: a proven fault before all, then what says nothing, then what leaves it open.
+fn decide_crash(run: &Run) -> Verdict {
+    let of = |read: fn(&CrashTest) -> Option<String>| run.crash.iter().filter_map(read).collect::<Vec<String>>();
+    let proven = of(crash::fault);
+    let mut invalid = of(crash::said_nothing);
+    if run.interrupted {
+        invalid.push("interrupted before its end".to_owned());
+    }
+    let open = of(crash::open);
+    let (outcome, reasons) = if !proven.is_empty() {
+        (Outcome::Missed, [proven, invalid, open].concat())
+    } else if !invalid.is_empty() {
+        (Outcome::Invalid, invalid)
+    } else if !open.is_empty() {
+        (Outcome::Inconclusive, open)
+    } else {
+        (Outcome::Pass, run.crash.iter().map(crash::sentence).collect())
+    };
+    Verdict { outcome, reasons, exit_code: outcome.exit_code() }
+}
+
 /// The verdict on a run whose objectives and caveats are filled in.
 pub fn decide(run: &Run) -> Verdict {
     if !run.capacity.is_empty() {
         return decide_capacity(run);
+    }
+    if !run.crash.is_empty() {
+        return decide_crash(run);
     }
     let proven = proven(run);
     let invalid = invalid(run);
@@ -218,7 +243,7 @@ fn praise(run: &Run) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::Ledger;
+    use crate::model::{KillKind, Ledger};
 
     fn ledger(run: &mut Run) -> &mut Ledger {
         run.results[1].ledger.as_mut().unwrap()
@@ -343,6 +368,31 @@ mod tests {
             assess(&mut run);
             assert_eq!(run.verdict.outcome, expected, "{name}: {:#?}", run.verdict);
             assert!(!run.verdict.reasons.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn kills_are_judged_by_what_was_promised() {
+        let keeps = || fixtures::crash_test("db-first on sqlite", KillKind::Power, "database", &[0, 0]);
+        let cases: [(&str, fn(&mut CrashTest), Outcome); 7] = [
+            ("nothing lost", |_| {}, Outcome::Pass),
+            ("lost", |test| test.lost = 1, Outcome::Missed),
+            ("lost by design", |test| (test.lost, test.durability) = (1, Some("memory".to_owned())), Outcome::Pass),
+            ("lost as expected", |test| (test.lost, test.losses_expected) = (1, true), Outcome::Pass),
+            ("not lost as expected", |test| test.losses_expected = true, Outcome::Inconclusive),
+            ("unverified", |test| test.unverified = 1, Outcome::Inconclusive),
+            ("nothing acknowledged", |test| test.acknowledged = 0, Outcome::Invalid),
+        ];
+        for (what, change, outcome) in cases {
+            let mut run = fixtures::crash();
+            run.crash = vec![keeps(), keeps()];
+            change(&mut run.crash[1]);
+            assess(&mut run);
+            assert_eq!(run.verdict.outcome, outcome, "{what}: {:?}", run.verdict.reasons);
+            run.interrupted = true;
+            assess(&mut run);
+            let proven = outcome == Outcome::Missed;
+            assert_eq!(run.verdict.outcome, if proven { outcome } else { Outcome::Invalid }, "{what}, interrupted");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::auth::{KeyHash, Keys, Organization};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, count};
 use crate::dedup::{Dedup, Entry};
+use crate::delivery::address::{self, Guard};
 use crate::event::Event;
 use crate::fault::Faults;
 use crate::idempotency::Idempotency;
@@ -65,6 +66,8 @@ pub struct App {
     pending_refused: AtomicBool,
     /// Set when the server is stopping.
     pub stopping: AtomicBool,
+    /// Where webhooks may lead.
+    pub webhook_guard: Arc<Guard>,
     /// Faults on purpose.
     pub faults: Option<Faults>,
 }
@@ -89,7 +92,10 @@ impl App {
         let accepted = metrics.http_requests.get_or_create(&hot).clone();
         let keys = Keys::new(limits, store.clone(), CacheCounters::new(&metrics, "keys"));
         let idempotency = Idempotency::new(limits, CacheCounters::new(&metrics, "idempotency"));
+        let webhook_guard =
+            Guard::new(limits.webhook_url_bytes_max, settings.webhook_private_addresses, address::system());
         Self {
+            webhook_guard: Arc::new(webhook_guard),
             bounds,
             sink,
             store,

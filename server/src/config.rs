@@ -168,6 +168,9 @@ pub struct Settings {
         help_heading = "What to serve"
     )]
     pub admin_token: Option<Secret>,
+    /// Let webhooks lead to loopback, private and other addresses that are not the public internet
+    #[arg(long, env = "INGEST_WEBHOOK_PRIVATE_ADDRESSES", help_heading = "Webhooks")]
+    pub webhook_private_addresses: bool,
     /// Stop, as on SIGTERM, when standard input ends: a parent that is killed then leaves no orphan
     #[arg(long, env = "INGEST_EXIT_WITH_STDIN", help_heading = "What to serve")]
     pub exit_with_stdin: bool,
@@ -321,6 +324,32 @@ limits! {
         claim_lease_s, "claim-lease-s", "INGEST_CLAIM_LEASE_S", 30 in 1..=86400:
             "How long a claimed row is one process's before another may claim it";
     }
+    "Webhooks" {
+        webhook_attempts_max, "webhook-attempts-max", "INGEST_WEBHOOK_ATTEMPTS_MAX", 5 in 1..=100:
+            "Attempts to deliver an event; after the last failure it is a dead letter";
+        webhook_wait_ms, "webhook-wait-ms", "INGEST_WEBHOOK_WAIT_MS", 5000 in 1..=86400000:
+            "The wait after the first failed attempt; each wait is half to one and a half of what is said, by chance";
+        webhook_wait_factor, "webhook-wait-factor", "INGEST_WEBHOOK_WAIT_FACTOR", 6 in 1..=100:
+            "By how much each wait is longer than the one before: 5 s, 30 s, 3 min, 18 min with the defaults";
+        webhook_wait_ms_max, "webhook-wait-ms-max", "INGEST_WEBHOOK_WAIT_MS_MAX", 3600000 in 1..=604800000:
+            "Where that growth ends";
+        webhook_retry_after_s_max, "webhook-retry-after-s-max", "INGEST_WEBHOOK_RETRY_AFTER_S_MAX", 3600 in 0..=604800:
+            "The longest Retry-After of a 429 or 503 that is honoured; meanwhile nothing is sent to that receiver";
+        webhook_timeout_ms, "webhook-timeout-ms", "INGEST_WEBHOOK_TIMEOUT_MS", 15000 in 10..=600000:
+            "Time for one attempt, from looking up the name to the end of the answer";
+        webhook_connect_timeout_ms, "webhook-connect-timeout-ms", "INGEST_WEBHOOK_CONNECT_TIMEOUT_MS", 5000 in 10..=600000:
+            "Of that, the time until there is a connection";
+        webhook_response_bytes_max, "webhook-response-bytes-max", "INGEST_WEBHOOK_RESPONSE_BYTES_MAX", 65536 in 0..=16777216:
+            "Bytes of a receiver's answer that are read (and forgotten); after more the connection is closed";
+        webhook_url_bytes_max, "webhook-url-bytes-max", "INGEST_WEBHOOK_URL_BYTES_MAX", 2048 in 16..=8192:
+            "Bytes of a webhook's URL; a longer one is answered 400";
+        webhook_attempts_running_max, "webhook-attempts-running-max", "INGEST_WEBHOOK_ATTEMPTS_RUNNING_MAX", 128 in 1..=10000:
+            "Attempts at a time; receivers that fail get at most half of them together. Each holds one event in memory";
+        webhook_organization_attempts_max, "webhook-organization-attempts-max", "INGEST_WEBHOOK_ORGANIZATION_ATTEMPTS_MAX", 16 in 1..=1000:
+            "Attempts at a time to one organisation's webhook";
+        webhook_lease_ms, "webhook-lease-ms", "INGEST_WEBHOOK_LEASE_MS", 30000 in 100..=3600000:
+            "How long a delivery is one process's: after a crash, how long what was under way waits. Longer than --webhook-timeout-ms";
+    }
 }
 
 /// A setting that the server cannot start with.
@@ -389,6 +418,17 @@ pub enum SettingsError {
         /// Its value.
         then_ms: u64,
     },
+    /// Another process would deliver what this one still does.
+    #[error(
+        "--webhook-lease-ms is {lease_ms}, and must be longer than --webhook-timeout-ms ({timeout_ms}): an attempt that outlives \
+         its lease is made a second time meanwhile; raise the one or lower the other"
+    )]
+    LeaseTooShort {
+        /// --webhook-lease-ms
+        lease_ms: u64,
+        /// --webhook-timeout-ms
+        timeout_ms: u64,
+    },
     /// Anybody who reaches the port could make keys.
     #[error(
         "--listen {listen} is not a loopback address, and without --admin-token anybody who reaches it could make API keys: \
@@ -448,10 +488,16 @@ impl Settings {
             ("--poll-interval-ms-max", limits.poll_interval_ms_max),
             ("--deep-idle-interval-ms", limits.deep_idle_interval_ms),
         ];
+        let webhook_waits =
+            [("--webhook-wait-ms", limits.webhook_wait_ms), ("--webhook-wait-ms-max", limits.webhook_wait_ms_max)];
         if let Some([(first, first_ms), (then, then_ms)]) =
-            waits.array_windows().find(|[first, then]| first.1 > then.1).copied()
+            waits.array_windows().chain([&webhook_waits]).find(|[first, then]| first.1 > then.1).copied()
         {
             return Err(SettingsError::IntervalsCrossed { first, first_ms, then, then_ms });
+        }
+        if limits.webhook_lease_ms <= limits.webhook_timeout_ms {
+            let (lease_ms, timeout_ms) = (limits.webhook_lease_ms, limits.webhook_timeout_ms);
+            return Err(SettingsError::LeaseTooShort { lease_ms, timeout_ms });
         }
         spec::check(&self.faults(), self.mode != Mode::Null)?;
         match &self.admin_token {
@@ -569,6 +615,8 @@ mod tests {
             ),
             (&["--poll-interval-ms", "3000"], "over --poll-interval-ms-max (2000)"),
             (&["--deep-idle-interval-ms", "100"], "over --deep-idle-interval-ms (100)"),
+            (&["--webhook-wait-ms", "3600001"], "over --webhook-wait-ms-max (3600000)"),
+            (&["--webhook-lease-ms", "15000"], "longer than --webhook-timeout-ms (15000)"),
             (&["--listen", "0.0.0.0:80"], "set --admin-token"),
             (&["--listen", "[::]:80"], "set --admin-token"),
             (&["--admin-token", "short"], "at least 16"),

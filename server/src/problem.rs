@@ -37,6 +37,12 @@ pub enum Problem {
     TooSlow,
     /// 409: the `dedup_id` is another event's.
     Duplicate(Uuid),
+    /// 409: the event is no dead letter, but in this state.
+    NoDeadLetter(&'static str),
+    /// 409: there is no webhook to send to, or it is disabled.
+    NoWebhook,
+    /// 409: a server that keeps no events has nothing to send.
+    KeepsNothing,
     /// 413: too many bytes or items.
     TooLarge {
         /// What is too large.
@@ -97,7 +103,7 @@ impl Problem {
             Self::NoRoute | Self::NoEvent => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Duplicate(_) => StatusCode::CONFLICT,
+            Self::Duplicate(_) | Self::NoDeadLetter(_) | Self::NoWebhook | Self::KeepsNothing => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -129,6 +135,9 @@ impl Problem {
             Self::Method(_) => "method-not-allowed",
             Self::TooSlow => "too-slow",
             Self::Duplicate(_) => "duplicate",
+            Self::NoDeadLetter(_) => "no-dead-letter",
+            Self::NoWebhook => "no-webhook",
+            Self::KeepsNothing => "keeps-nothing",
             Self::TooLarge { .. } => "too-large",
             Self::UriTooLong => "uri-too-long",
             Self::ContentType(_) => "content-type",
@@ -162,6 +171,15 @@ impl Problem {
             Self::TooSlow => "the request did not arrive in time; send it again, in one piece".into(),
             Self::Duplicate(id) => {
                 format!("an event with this dedup_id was already accepted: its id is {id}; don't send it again")
+            }
+            Self::NoDeadLetter(state) => {
+                format!("the event's state is '{state}'; only a dead letter can be sent again")
+            }
+            Self::NoWebhook => {
+                "there is no webhook to send it to, or it is disabled; POST /api/webhook/config sets one".into()
+            }
+            Self::KeepsNothing => {
+                "this server keeps no events (mode null), so it has none to send; start it in another mode".into()
             }
             Self::TooLarge { field, max, unit } => {
                 format!("{field} is over the limit of {max} {unit}; send less at once")

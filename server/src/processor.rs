@@ -1,8 +1,8 @@
 //! Persists what is pending, and finishes rows that wait in the store, at the pace that [`crate::polling`] sets.
 //!
 //! A cycle writes one batch from the pending buffer; unless that batch was full, it then asks the store once whether rows
-//! want the processor (left behind by a crash, or written by `db-first`), claims and completes them. Between claim and
-//! completion, and after a batch is written, is where events are handed on to webhook delivery once there is one.
+//! want the processor (left behind by a crash, or written by `db-first`), claims and completes them. Handing on to webhook
+//! delivery is the store's: what is owed is written with the event, and the same question sees what is due ([`crate::doorbell`]).
 //!
 //! While the store is away nothing is lost: the batch goes back to the front of the buffer and is tried again. An unknown
 //! outcome of a commit does no harm, because writing an event again finds it already there.

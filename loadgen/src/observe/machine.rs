@@ -55,7 +55,7 @@ fn virtualization() -> Option<String> {
 }
 
 /// Type of the filesystem that holds `path`: the longest mount point that is a prefix of it.
-fn filesystem(path: &Path) -> Option<String> {
+pub fn filesystem(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());

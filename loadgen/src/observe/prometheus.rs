@@ -36,6 +36,12 @@ impl Scrape {
         self.samples.iter().find(|sample| sample.name == name)?.label(label)
     }
 
+    /// Two labels of each sample of a metric.
+    pub fn pairs(&self, name: &str, first: &str, second: &str) -> Vec<(String, String)> {
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        samples.filter_map(|sample| Some((sample.label(first)?.to_owned(), sample.label(second)?.to_owned()))).collect()
+    }
+
     fn sum<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Option<f64> {
         samples.map(|sample| sample.value).reduce(|sum, value| sum + value)
     }
@@ -78,5 +84,7 @@ mod tests {
         assert_eq!(scrape.get("nonsense"), None);
         assert_eq!(scrape.label("build_info", "version"), Some("1.2.3"));
         assert_eq!(scrape.label("build_info", "mode"), Some("a, b"));
+        let pairs = [("memory", "empty"), ("store {x}", "full")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(scrape.pairs("polls_total", "source", "state"), pairs);
     }
 }

@@ -3,6 +3,7 @@
 mod bad_targets;
 mod calibrate;
 mod capacity;
+mod crash;
 #[cfg(target_os = "linux")]
 mod health;
 mod http2;

@@ -9,6 +9,7 @@ mod sections;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::capacity;
+use crate::crash;
 use crate::format;
 use crate::model::{Outcome, Run};
 use crate::plan;
@@ -66,6 +67,7 @@ fn word(outcome: Outcome) -> &'static str {
 fn subtitle(run: &Run) -> String {
     let what = match run.results.iter().find_map(|r| r.database.as_deref()).or(run.plan.database.as_deref()) {
         Some(database) => format!("on {database}"),
+        None if !run.crash.is_empty() => "killed under load".to_owned(),
         None => "on a server that already ran".to_owned(),
     };
     let repeat = if run.plan.repeat > 1 { format!(", {} repetitions of each", run.plan.repeat) } else { String::new() };
@@ -91,10 +93,37 @@ fn verdict(run: &Run) -> Markup {
 
 /// The questions that people open a report with.
 fn answers(run: &Run) -> Markup {
+    if !run.crash.is_empty() {
+        return crash_answers(run);
+    }
     html! {
         dl.answers {
             div { dt { "How fast?" } dd { (how_fast(run)) } }
             div { dt { "Was anything lost?" } dd { (was_anything_lost(run)) } }
+            div { dt { "Can I trust it?" } dd { (can_i_trust_it(run)) } }
+        }
+    }
+}
+
+/// Of a run that killed servers.
+fn crash_answers(run: &Run) -> Markup {
+    let lost = |test: &crate::model::CrashTest| {
+        format!("{} of {}", format::count(test.lost), format::counted(test.acknowledged, "acknowledged event"))
+    };
+    html! {
+        dl.answers {
+            div { dt { "Was anything lost?" } dd {
+                @for test in &run.crash { div {
+                    b { (test.name) } ": "
+                    @if test.lost > 0 && crash::must_keep(test) { b.fault { (lost(test)) } } @else { span.value { (lost(test)) } }
+                } }
+            } }
+            div { dt { "How long until it is ready again?" } dd {
+                @for test in run.crash.iter().filter(|test| test.ready.count > 0) { div {
+                    b { (test.name) } ": "
+                    span.value { "p50 " (format::time_ns(test.ready.p50_ns)) ", " } span.value { "at most " (format::time_ns(test.ready.max_ns)) }
+                } }
+            } }
             div { dt { "Can I trust it?" } dd { (can_i_trust_it(run)) } }
         }
     }

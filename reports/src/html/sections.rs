@@ -1,13 +1,16 @@
 //! The parts of the page, in order; a part without data is left out or says why it is empty.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::{figures, number_table};
 use crate::calibration;
 use crate::chart::Chart;
 use crate::compare;
+use crate::crash;
 use crate::format;
-use crate::model::{Capacity, CapacityTrial, Ledger, ObjectiveResult, Run};
+use crate::model::{Capacity, CapacityTrial, CrashTest, Kill, Ledger, ObjectiveResult, Run};
 use crate::plan as words;
 use crate::summary::{self, Cell, Group, Row};
 use crate::trust;
@@ -33,7 +36,13 @@ impl Section {
     }
 }
 
+/// Kills shown one by one, of each test.
+const KILLS_SHOWN: usize = 20;
+
 pub fn all(run: &Run) -> Vec<Section> {
+    if !run.crash.is_empty() {
+        return [crash(run), caveats(run), environment(run)].into_iter().flatten().collect();
+    }
     let all = [
         capacity(run),
         key_numbers(run),
@@ -114,6 +123,60 @@ fn held(trial: &CapacityTrial) -> Markup {
             _ => span.state.miss { "✗ failed" },
         }
         @for reason in &trial.reasons { small { (reason) } }
+    }
+}
+
+fn crash(run: &Run) -> Option<Section> {
+    let headings = summary::CRASH_HEADINGS.map(str::to_owned);
+    let kinds: BTreeSet<&str> = run.crash.iter().map(|test| crash::kind(test.kill)).collect();
+    Some(Section {
+        id: "crash",
+        title: "Killed under load",
+        how_to_read: "Every acknowledged event is looked for after each restart, and all of them once more at the end: lost is what is neither \
+                      in the inbox nor known by its id, and its age is how long before the kill it had been acknowledged; again \
+                      counts kills that were followed by one during recovery; unanswered is there although its acknowledgement never \
+                      arrived, which is allowed; ready counts from the start of the process.",
+        body: html! {
+            (number_table(&headings, &summary::crash_rows(run)))
+            p { "Killed: " (kinds.into_iter().collect::<Vec<_>>().join(", ")) "." }
+            ul { @for test in &run.crash { li { b { (test.name) } ": " (crash::settings(test)) } } }
+            @if run.crash.iter().any(|test| test.kill == crate::model::KillKind::Power) {
+                p.note { "A power cut is a filesystem that is shut down without flushing and mounted again: whether the device keeps what it \
+                          was told to flush is not tested." }
+            }
+            @for test in &run.crash { (kills(test)) }
+        },
+    })
+}
+
+/// The kills that broke something, worst first.
+fn kills(test: &CrashTest) -> Markup {
+    let broken = |kill: &&Kill| kill.lost + kill.duplicated + kill.altered + kill.unverified > 0;
+    let mut shown: Vec<&Kill> = test.kills.iter().filter(broken).collect();
+    let count = shown.len();
+    shown.sort_by_key(|kill| std::cmp::Reverse((kill.duplicated + kill.altered, kill.lost)));
+    shown.truncate(KILLS_SHOWN);
+    let times = |ms: Option<f64>| ms.map_or_else(|| format::UNKNOWN.to_owned(), |ms| format::time(ms * 1e6));
+    html! {
+        @if count > 0 {
+            h3 { (test.name) ": kills after which not all was as it had been" }
+            p.note { (format::counted(count as u64, "kill")) " of " (format::count(test.kills.len() as u64))
+                @if count > KILLS_SHOWN { "; the worst " (format::count(KILLS_SHOWN as u64)) " are shown" }
+                "; seed " (test.seed) "." }
+            div.scroll tabindex="0" role="region" aria-label="kills" {
+                table.numbers {
+                    thead { tr { @for heading in ["kill", "after", "again in recovery", "acknowledged", "lost", "oldest lost", "duplicated", "altered"] {
+                        th scope="col" { (heading) } } } }
+                    tbody { @for kill in shown { tr {
+                        th scope="row" { (kill.number) }
+                        td { (times(Some(kill.at_ms))) } td { (times(kill.in_recovery_ms)) }
+                        td { (format::count(kill.acknowledged)) } td { (format::count(kill.lost)) }
+                        td { (times(kill.lost_age_ns_max.map(|ns| ns as f64 / 1e6))) }
+                        td { (format::count(kill.duplicated)) } td { (format::count(kill.altered)) }
+                    } } }
+                }
+            }
+        }
     }
 }
 

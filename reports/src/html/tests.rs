@@ -95,6 +95,7 @@ fn the_verdict_comes_first_and_in_words() {
         ("lying-server", "✗ Missed"),
         ("dead-target", "⊘ Invalid"),
         ("small", "? Inconclusive"),
+        ("crash", "✗ Missed"),
         ("foreign", "? Inconclusive"),
     ] {
         let (_, _, page) = pages().iter().find(|(n, ..)| n == name).unwrap();

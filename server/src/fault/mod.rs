@@ -2,7 +2,7 @@
 //! what is true, and slows down by known amounts, so that they can see whether a change for the worse is noticed.
 //!
 //! Which events are hit follows from the event and `--fault-seed` ([`hits`]), how long a request is held from its place in the order
-//! of arrival ([`door`]). Faults are about the two ingestion routes; all others answer as ever, `/readyz` too.
+//! of arrival ([`door`]). Faults are about the two ingestion routes and the database behind them; all others answer as ever, `/readyz` too.
 //! No result of such a server can be taken for one of a real one: each answer of a route carries [`HEADER`], `ingest_build_info`
 //! the label `faults`, `ingest_faults_injected` counts what was done, and the log begins with a warning.
 //!
@@ -85,6 +85,17 @@ pub fn text(faults: &[Fault]) -> String {
 /// How many queries more than needed each poll makes.
 pub fn poll_queries(faults: &[Fault]) -> u32 {
     faults.iter().map(|fault| if let Kind::PollQuery { queries } = fault.kind { queries } else { 0 }).sum()
+}
+
+/// Whether commits are not to be durable.
+pub fn keeps_store_unsynced(faults: &[Fault]) -> bool {
+    faults.iter().any(|fault| fault.kind == Kind::StoreSyncOff)
+}
+
+/// The shares of events that are dropped and doubled on the way to their webhooks, 0..=1.
+pub fn webhook_shares(faults: &[Fault]) -> (f64, f64) {
+    let share = |name| faults.iter().find(|fault| fault.kind.name() == name).and_then(|fault| fault.kind.share());
+    (share("webhook-drop").unwrap_or(0.0), share("webhook-duplicate").unwrap_or(0.0))
 }
 
 /// What an event is told apart by, for [`hits`]: its `dedup_id`, or without one its payload.

@@ -62,8 +62,15 @@ forms! {
         "burns this much processor time for each event request, or this share of what its thread uses";
     "memory" = "SIZE", "1KiB":
         "holds this much memory for each event, for ever";
+    "webhook-drop" = "SHARE", "0.01":
+        "counts as delivered to its webhook and is never sent";
+    "webhook-duplicate" = "SHARE", "0.01":
+        "is sent to its webhook twice";
     "poll-query" = "QUERIES", "1":
         "asks the database so many times more at each poll";
+    "store-sync" = "off", "off":
+        "the database commits without syncing (SQLite: synchronous=OFF; PostgreSQL: synchronous_commit=off): a power cut loses events that \
+         were acknowledged as kept";
 }
 
 /// Text for `--help`.
@@ -134,7 +141,10 @@ pub enum Kind {
     Throttle { requests_per_s: u64 },
     Cpu(Cpu),
     Memory { bytes: usize },
+    WebhookDrop(f64),
+    WebhookDuplicate(f64),
     PollQuery { queries: u32 },
+    StoreSyncOff,
 }
 
 impl Kind {
@@ -154,7 +164,10 @@ impl Kind {
             Self::Throttle { .. } => "throttle",
             Self::Cpu(_) => "cpu",
             Self::Memory { .. } => "memory",
+            Self::WebhookDrop(_) => "webhook-drop",
+            Self::WebhookDuplicate(_) => "webhook-duplicate",
             Self::PollQuery { .. } => "poll-query",
+            Self::StoreSyncOff => "store-sync",
         }
     }
 
@@ -167,7 +180,9 @@ impl Kind {
             | Self::AckDelay { share, .. }
             | Self::Status { share, .. }
             | Self::CloseBefore(share)
-            | Self::CloseAfter(share) => Some(share),
+            | Self::CloseAfter(share)
+            | Self::WebhookDrop(share)
+            | Self::WebhookDuplicate(share) => Some(share),
             _ => None,
         }
     }
@@ -176,7 +191,14 @@ impl Kind {
     pub fn needs_store(self) -> bool {
         matches!(
             self,
-            Self::Drop(_) | Self::Duplicate(_) | Self::Corrupt(_) | Self::Memory { .. } | Self::PollQuery { .. }
+            Self::Drop(_)
+                | Self::Duplicate(_)
+                | Self::Corrupt(_)
+                | Self::Memory { .. }
+                | Self::WebhookDrop(_)
+                | Self::WebhookDuplicate(_)
+                | Self::PollQuery { .. }
+                | Self::StoreSyncOff
         )
     }
 }
@@ -293,6 +315,9 @@ fn kind(name: &str, value: &str) -> Result<Kind, String> {
         }
         "cpu" => Kind::Cpu(cpu(value)?),
         "memory" => Kind::Memory { bytes: size(value)? },
+        "store-sync" if value == "off" => Kind::StoreSyncOff,
+        "webhook-drop" => Kind::WebhookDrop(share(value)?),
+        "webhook-duplicate" => Kind::WebhookDuplicate(share(value)?),
         "poll-query" => Kind::PollQuery { queries: whole(value, POLL_QUERIES_MAX)? as u32 },
         _ => return Err(format!("'{value}' is no value for it")),
     })
@@ -417,7 +442,10 @@ mod tests {
             ("cpu=20us", Kind::Cpu(Cpu::Time(Duration::from_micros(20)))),
             ("cpu=10%", Kind::Cpu(Cpu::Share(0.1))),
             ("memory=2KiB", Kind::Memory { bytes: 2048 }),
+            ("webhook-drop=0.5", Kind::WebhookDrop(0.5)),
+            ("webhook-duplicate=0.5", Kind::WebhookDuplicate(0.5)),
             ("poll-query=1", Kind::PollQuery { queries: 1 }),
+            ("store-sync=off", Kind::StoreSyncOff),
         ] {
             assert_eq!(parse(text), Ok(vec![kind]), "{text}");
         }

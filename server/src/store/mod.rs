@@ -5,6 +5,18 @@
 //!
 //! Not here: retries (the processor's), caches (the callers'), and what a state means to a webhook.
 
+// First, because the macro is for the modules below it.
+/// Calls the method of the same name of whichever store it is.
+macro_rules! either {
+    ($store:expr, $inner:ident => $call:expr) => {
+        match $store.backend.as_ref() {
+            Backend::Sqlite($inner) => $call,
+            Backend::Postgres($inner) => $call,
+        }
+    };
+}
+
+mod deliveries;
 mod postgres;
 mod sqlite;
 
@@ -17,8 +29,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::config::Database;
+use crate::doorbell::Doorbell;
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
+
+pub use deliveries::{After, Claimed, Outcome, Replay, SigningSecret, Webhook};
 
 /// An event as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +58,18 @@ pub enum State {
     Failed,
     /// Its webhook failed for good.
     DeadLetter,
+}
+
+impl State {
+    /// As the contract spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Persisted => "persisted",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }
 
 /// What became of one event of an insert.
@@ -102,6 +129,8 @@ pub struct StoreLimits {
     pub statement_timeout: Duration,
     /// How long a `dedup_id` stays taken.
     pub dedup_window: Duration,
+    /// A commit is durable when it returns; `false` is a fault on purpose (`store-sync=off`).
+    pub sync: bool,
 }
 
 impl Default for StoreLimits {
@@ -112,6 +141,7 @@ impl Default for StoreLimits {
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             dedup_window: Duration::from_secs(24 * 60 * 60),
+            sync: true,
         }
     }
 }
@@ -211,22 +241,13 @@ impl From<sqlx::Error> for StoreError {
 pub struct Store {
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,
+    doorbell: Arc<Doorbell>,
 }
 
 #[derive(Debug)]
 enum Backend {
     Sqlite(sqlite::SqliteStore),
     Postgres(postgres::PostgresStore),
-}
-
-/// Calls the method of the same name of whichever store it is.
-macro_rules! either {
-    ($store:expr, $inner:ident => $call:expr) => {
-        match $store.backend.as_ref() {
-            Backend::Sqlite($inner) => $call,
-            Backend::Postgres($inner) => $call,
-        }
-    };
 }
 
 impl Store {
@@ -240,7 +261,7 @@ impl Store {
                 Backend::Postgres(postgres::PostgresStore::connect(url, limits, metrics.clone()).await?)
             }
         };
-        Ok(Self { backend: Arc::new(backend), metrics })
+        Ok(Self { backend: Arc::new(backend), metrics, doorbell: Arc::default() })
     }
 
     /// Writes the events; the answers are in the order of the events. Counts `events_persisted` and `persist_seconds`.
@@ -260,6 +281,7 @@ impl Store {
                 self.metrics.persist_seconds.observe(seconds);
             }
         }
+        self.doorbell.committed(events);
         Ok(outcomes)
     }
 
@@ -340,9 +362,11 @@ impl Store {
     }
 
     /// Whether rows want the processor: received, or claimed before `lease_expired_us` (or in what is still the future) by a process
-    /// that has not finished them.
+    /// that has not finished them. The same statement looks when the next webhook delivery is due, and tells the [`Doorbell`].
     pub async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        either!(self, store => store.wants_processing(lease_expired_us).await)
+        let (wanted, due_at_us) = either!(self, store => store.wants_processing(lease_expired_us).await)?;
+        self.doorbell.polled(due_at_us);
+        Ok(wanted)
     }
 
     /// How many rows want the processor (see [`Store::wants_processing`]).

@@ -3,6 +3,8 @@
 //! A batch is one INSERT and commits by itself; only its conflicts, which are rare, take a transaction. What a commit is
 //! worth is the server's setting (`synchronous_commit`, `fsync`): this code reads it back and changes nothing.
 
+mod deliveries;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
@@ -29,13 +31,17 @@ const SERVER_VERSION_MIN: i32 = 130_000;
 /// long a connection whose caller is done with it may take to be ready for the next one.
 const REPLY_GRACE: Duration = Duration::from_secs(2);
 
-/// One answer row and not one per event: the ids travel as an array, and only when some are missing.
+/// One answer row and not one per event: the ids travel as an array, and only when some are missing. What is owed to a webhook
+/// is written in the same statement.
 const INSERT: &str = "WITH written AS (
     INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at)
     SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, greatest(inserted_at, $8)
     FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
         AS fresh (id, organization_id, event_type, dedup_id, payload, inserted_at)
-    ON CONFLICT DO NOTHING RETURNING id)
+    ON CONFLICT DO NOTHING RETURNING id, organization_id, inserted_at),
+    owed AS (
+    INSERT INTO deliveries (event_id, organization_id, next_attempt_at, attempts)
+    SELECT id, organization_id, inserted_at, 0 FROM written JOIN webhooks USING (organization_id) WHERE disabled_at IS NULL)
     SELECT CASE WHEN count(*) < $9 THEN array_agg(id) END FROM written HAVING count(*) > 0";
 
 /// The columns that [`stored_event`] reads.
@@ -66,6 +72,7 @@ impl PostgresStore {
         let options = options
             .application_name("millrace")
             .options([("statement_timeout", format!("{}ms", limits.statement_timeout.as_millis()))]);
+        let options = if limits.sync { options } else { options.options([("synchronous_commit", "off")]) };
         let pool = PgPoolOptions::new()
             .max_connections(limits.postgres_connections_max.max(1))
             .acquire_timeout(limits.acquire_timeout)
@@ -363,11 +370,13 @@ impl PostgresStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar::<_, bool>(
+    /// Whether rows want processing, and when the next delivery is due.
+    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
+        let query = sqlx::query_as::<_, (bool, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
              OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > $2)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > $2),
+             (SELECT MIN(next_attempt_at) FROM deliveries)",
         );
         let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.run(Statement::Select, query.fetch_one(&mut *self.connection().await?)).await
@@ -424,7 +433,8 @@ impl PostgresStore {
 
     pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
+            "SELECT name, setting FROM pg_settings
+             WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'wal_sync_method') ORDER BY name",
         );
         self.run(Statement::Select, query.fetch_all(&mut *self.connection().await?)).await
     }

@@ -8,6 +8,8 @@
 //! writes its own frames over the failed ones and syncs those, and no earlier commit hangs on them, because each was synced
 //! before it counted. A copy back whose sync fails is not noted as done and is done again.
 
+mod deliveries;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -71,7 +73,7 @@ impl SqliteStore {
             .filename(path)
             .busy_timeout(limits.statement_timeout)
             .foreign_keys(true)
-            .synchronous(SqliteSynchronous::Full)
+            .synchronous(if limits.sync { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
             .pragma("cache_size", format!("-{CACHE_KIB}"));
         let writer_options = options
             .clone()
@@ -234,7 +236,7 @@ impl SqliteStore {
 
     pub(super) async fn existing(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         let query = sqlx::query_scalar("SELECT id FROM events WHERE id IN (SELECT unhex(value) FROM json_each(?1))");
-        let query = query.bind(json_of(ids));
+        let query = query.bind(json_ids(ids));
         self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await
     }
 
@@ -328,11 +330,13 @@ impl SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar::<_, bool>(
+    /// Whether rows want processing, and when the next delivery is due.
+    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
+        let query = sqlx::query_as::<_, (bool, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
              OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > ?2)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > ?2),
+             (SELECT MIN(next_attempt_at) FROM deliveries)",
         );
         let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await
@@ -370,7 +374,7 @@ impl SqliteStore {
             "UPDATE events SET status = 'processed' WHERE id IN (SELECT unhex(value) FROM json_each(?1))
              AND status = 'processing' AND processing_started_at = ?2",
         );
-        let query = query.bind(json_of(ids)).bind(claimed_at_us);
+        let query = query.bind(json_ids(ids)).bind(claimed_at_us);
         let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
         Ok(done.rows_affected())
     }
@@ -433,8 +437,8 @@ async fn may_be_used_again(connection: &mut SqliteConnection) -> Result<bool, sq
     Ok(usable)
 }
 
-/// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.
-fn json_of(ids: &[Uuid]) -> String {
+/// Ids as one parameter: `unhex(value)` of each element of `json_each`.
+fn json_ids(ids: &[Uuid]) -> String {
     let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
     format!("[{}]", hex.join(","))
 }

@@ -173,7 +173,8 @@ async fn time_passes_as_it_was_told_to(at: At) {
         let mut at = At::new(at.settings.mode, crate::fresh_sqlite(Default::default()).await);
         at.settings.database = at.fresh.database.clone();
         at.settings.limits.http_threads = 1;
-        let (_server, sender) = at.with_faults(faults).ready().await;
+        let at = at.with_faults(faults);
+        let (_server, sender) = at.ready().await;
         let taken = times(&sender, 0..2).await;
         assert!(taken[0] >= ms(least[0]) && taken[1] >= ms(least[1]), "{faults}: {taken:?}");
     }

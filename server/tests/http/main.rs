@@ -15,7 +15,9 @@ mod journal;
 mod life;
 mod openapi;
 mod outage;
+mod receiver;
 mod rules;
+mod webhooks;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,93 @@
+//! A load that somebody else ends: the send loop of every other command, with a switch.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use reports::model::{Plan, SENDING_THREAD};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::connection::Destination;
+use crate::payload::Payloads;
+use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
+use crate::requests::{Mix, Requests};
+use crate::schedule::{Schedule, ScheduleSpec};
+use crate::send::{Load, Sent};
+
+/// A load under way.
+#[derive(Debug)]
+pub struct Underway {
+    sending: JoinHandle<io::Result<Sent>>,
+    recording: JoinHandle<Recording>,
+    stop: Arc<AtomicBool>,
+    /// When it began, ns of the clock.
+    pub begin_ns: u64,
+}
+
+/// What it left.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was acknowledged.
+    pub acknowledged: Vec<Acknowledged>,
+    /// Sequence numbers used.
+    pub planned: u64,
+    /// What the acknowledgements claim to be worth.
+    pub durability: Option<String>,
+}
+
+/// Begins to send `payloads` to `destination` as `plan` says; goes on until it is ended, and no longer than the plan's steady phase.
+pub async fn begin(
+    plan: &Plan,
+    destination: &Destination,
+    payloads: &Payloads,
+    seed: u64,
+    clock: Clock,
+    snapshot: &Arc<Mutex<Snapshot>>,
+) -> io::Result<Underway> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = Load {
+        clock,
+        schedule: Schedule::new(&ScheduleSpec::of(plan, None), seed),
+        requests: Requests::new(destination, payloads.clone(), Mix::of(plan), 0.0, seed),
+        destination: destination.clone(),
+        connections: plan.connections as usize,
+        pacing: plan.pacing,
+        request_timeout: Duration::from_millis(plan.request_timeout_ms),
+        stop: Arc::clone(&stop),
+    };
+    let (length_ns, timeout_ns) = (plan.duration_ms * 1_000_000, plan.request_timeout_ms * 1_000_000);
+    let (ledger_events_max, snapshot) = (plan.ledger_events_max, Arc::clone(snapshot));
+    let (begun, begin) = oneshot::channel();
+    let sending = std::thread::Builder::new().name(SENDING_THREAD.into()).spawn(move || {
+        load.run(|begin_ns| {
+            let recorder = Recorder::new(begin_ns, length_ns, timeout_ns, None, ledger_events_max);
+            let (samples, recording) = recorder::spawn(recorder, snapshot, |_| {})?;
+            // The receiver is waiting; if it were gone, so would be the load.
+            let _ = begun.send((begin_ns, recording));
+            Ok(samples)
+        })
+    })?;
+    match begin.await {
+        Ok((begin_ns, recording)) => Ok(Underway { sending, recording, stop, begin_ns }),
+        Err(_) => Err(joined(sending).await?.err().unwrap_or_else(|| io::ErrorKind::Other.into())),
+    }
+}
+
+impl Underway {
+    /// Sends nothing more, and waits for the answers that still come.
+    pub async fn end(self) -> io::Result<Loaded> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = joined(self.sending).await??;
+        let recording = joined(self.recording).await?;
+        Ok(Loaded { acknowledged: recording.acknowledged, planned: sent.planned, durability: sent.durability })
+    }
+}
+
+/// Joins a thread that may still have to work, without blocking this task's thread.
+async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> io::Result<T> {
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await.map_err(io::Error::other)?;
+    joined.map_err(|_| io::Error::other("a thread of the load generator panicked; please report this"))
+}
