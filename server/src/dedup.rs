@@ -189,6 +189,44 @@ impl Slot {
         dedup.insert(self.key, id, now_us);
         drop(self.claim);
     }
+
+    /// For an event that is given away and cannot be called back.
+    pub fn entry(self, dedup: &Arc<Dedup>, id: Uuid, now_us: i64) -> Entry {
+        Entry { slot: Some(self), dedup: Arc::clone(dedup), id, now_us, is_in: false }
+    }
+}
+
+/// The entry of an event that travels with it. Once the event is in, the entry is made when this is dropped, whoever drops it: the
+/// request that waited may have been given up by then, and its sender's next try must find the event.
+#[derive(Debug)]
+pub struct Entry {
+    slot: Option<Slot>,
+    dedup: Arc<Dedup>,
+    id: Uuid,
+    now_us: i64,
+    is_in: bool,
+}
+
+impl Entry {
+    /// The event is as durable as its acknowledgement will say.
+    pub fn set_in(&mut self) {
+        self.is_in = true;
+    }
+
+    /// Like [`Slot::keep`].
+    pub fn keep(mut self, holder: Uuid) {
+        (self.id, self.is_in) = (holder, true);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.is_in
+            && let Some(slot) = self.slot.take()
+        {
+            slot.keep(&self.dedup, self.id, self.now_us);
+        }
+    }
 }
 
 impl Shared {

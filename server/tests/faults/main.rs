@@ -49,6 +49,11 @@ impl Case {
     pub fn waits_for_store(self) -> bool {
         self.mode == "db-first"
     }
+
+    /// Whether what is not in the database yet ends with the process.
+    pub fn is_only_in_memory(self) -> bool {
+        self.mode == "cache-first"
+    }
 }
 
 /// Makes one test for each row out of `async fn name(case: Case)`. With a store, for the modes on that one only.
@@ -59,10 +64,12 @@ macro_rules! everywhere {
     };
     (sqlite: $($name:ident)*) => {
         crate::everywhere! { @ cache_first_on_sqlite "cache-first" Sqlite: $($name)* }
+        crate::everywhere! { @ journal_first_on_sqlite "journal-first" Sqlite: $($name)* }
         crate::everywhere! { @ db_first_on_sqlite "db-first" Sqlite: $($name)* }
     };
     (postgres: $($name:ident)*) => {
         crate::everywhere! { @ cache_first_on_postgres "cache-first" Postgres: $($name)* }
+        crate::everywhere! { @ journal_first_on_postgres "journal-first" Postgres: $($name)* }
         crate::everywhere! { @ db_first_on_postgres "db-first" Postgres: $($name)* }
     };
     (@ $row:ident $mode:literal $store:ident: $($name:ident)*) => {

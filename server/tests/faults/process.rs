@@ -1,14 +1,16 @@
 //! A server as a process of its own: its log, its resources, its signals, its exit code.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::{Case, PATIENCE};
+use crate::stores::path;
+use crate::{Case, PATIENCE, StoreKind};
 
 /// How to start it. The first words of [`Launch::under`] run the program, which is why they must not fork.
 #[derive(Clone, Default)]
@@ -20,11 +22,15 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// A program that runs the server: `strace …`, `nsenter …`.
     pub under: Vec<String>,
+    /// Where the journal is, when it is not beside an SQLite file. Stays for as long as a server or a launch has it.
+    pub journal: Option<Arc<TempDir>>,
 }
 
 impl Launch {
     pub fn new(case: Case, database: impl Into<String>) -> Self {
-        Self { case: Some(case), database: database.into(), ..Self::default() }
+        let beside = case.store == StoreKind::Sqlite || case.mode != "journal-first";
+        let journal = (!beside).then(|| Arc::new(tempfile::tempdir().expect("a temporary folder")));
+        Self { case: Some(case), database: database.into(), journal, ..Self::default() }
     }
 
     /// With these arguments too, separated by spaces.
@@ -40,6 +46,9 @@ impl Launch {
         let fixed = ["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin", "--mode", mode, "--database"];
         words.extend(fixed.map(str::to_owned));
         words.push(self.database.clone());
+        if let Some(journal) = &self.journal {
+            words.extend(["--journal-dir".to_owned(), path(journal.path())]);
+        }
         let limit = "--rate-limit-enterprise-per-minute";
         if !self.arguments.iter().any(|argument| argument == limit) {
             words.extend([limit.to_owned(), "0".to_owned()]);
@@ -63,7 +72,7 @@ impl Launch {
                 panic!("the server did not start: {line:?}\n{}", text(&log));
             }
         };
-        Server { child, url, log, client: crate::client() }
+        Server { child, url, log, client: crate::client(), _journal: self.journal.clone() }
     }
 }
 
@@ -92,6 +101,7 @@ pub struct Server {
     pub url: String,
     log: Log,
     pub client: reqwest::Client,
+    _journal: Option<Arc<TempDir>>,
 }
 
 /// How a server ended.
@@ -181,7 +191,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(40)..].join("\n");
+            let _ = writeln!(std::io::stderr(), "the server ({ended:?} before it was killed) said last:\n{last}");
+        }
     }
 }
