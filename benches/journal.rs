@@ -70,7 +70,7 @@ fn write(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 number += 1;
-                runtime.block_on(journal.write(Arc::new(event(number)))).expect("room");
+                runtime.block_on(journal.write(Arc::new(event(number)), None)).expect("room");
                 pending.persisted(&pending.take(BATCH));
             });
         });

@@ -1,4 +1,5 @@
-//! Floor 3 of the map: the benches (one file per hot module), and the tests that the map and the rules of size are true.
+//! Floor 3 of the map: the benches (one file per hot module), the tests that the map and the rules of size are true, and
+//! the fuzz targets over their seeds.
 //!
 //! A picture of the structure that nothing checks is soon a picture of something else.
 
@@ -8,6 +9,11 @@ use server::config::Settings;
 use server::store::KeyRow;
 use uuid::Uuid;
 
+#[cfg(test)]
+#[allow(clippy::print_stderr, reason = "says which seed a failure came from")]
+mod corpus;
+#[cfg(test)]
+mod dependencies;
 #[cfg(test)]
 mod map;
 

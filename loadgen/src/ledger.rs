@@ -560,5 +560,26 @@ mod tests {
             prop_assert_eq!(ledger.duplicated, fates.iter().map(|fate| u64::from(fate.1.saturating_sub(1))).sum::<u64>());
             prop_assert_eq!(ledger.corrupted, 0);
         }
+
+        /// Pages come as the store has them: copies far apart, corrupted ones first, events nobody knows in between.
+        #[test]
+        fn the_order_in_which_a_store_shows_its_events_makes_no_difference(
+            (shown, shuffled) in prop::collection::vec((0..PLANNED, 0u8..4), 0..60)
+                .prop_flat_map(|shown| (Just(shown.clone()), Just(shown).prop_shuffle()))
+        ) {
+            let entries = acknowledged((0..PLANNED).filter(|sequence| sequence % 3 != 0));
+            let of = |shown: &[(u64, u8)]| {
+                let enter_all = |found: &mut Reconciliation<'_>| for (sequence, kind) in shown {
+                    enter(found, *sequence, |event, payload| match kind {
+                        0 => *payload = format!("[{payload}]"),
+                        1 => event.id = Some(Uuid::from_u128(u128::MAX - u128::from(*sequence))),
+                        2 => event.dedup_id = None,
+                        _ => {}
+                    });
+                };
+                ledger(&entries, enter_all, true)
+            };
+            prop_assert_eq!(of(&shown), of(&shuffled));
+        }
     }
 }

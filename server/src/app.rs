@@ -9,7 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use crate::auth::{KeyHash, Keys, Organization};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, count};
-use crate::dedup::Dedup;
+use crate::dedup::{Dedup, Entry};
+use crate::delivery::address::{self, Guard};
 use crate::event::Event;
 use crate::fault::Faults;
 use crate::idempotency::Idempotency;
@@ -54,7 +55,7 @@ pub struct App {
     /// API keys.
     pub keys: Arc<Keys>,
     /// Who has which `dedup_id`.
-    pub dedup: Dedup,
+    pub dedup: Arc<Dedup>,
     /// Answers to repeat.
     pub idempotency: Idempotency,
     /// What `/metrics` shows.
@@ -65,6 +66,8 @@ pub struct App {
     pending_refused: AtomicBool,
     /// Set when the server is stopping.
     pub stopping: AtomicBool,
+    /// Where webhooks may lead.
+    pub webhook_guard: Arc<Guard>,
     /// Faults on purpose.
     pub faults: Option<Faults>,
 }
@@ -89,12 +92,15 @@ impl App {
         let accepted = metrics.http_requests.get_or_create(&hot).clone();
         let keys = Keys::new(limits, store.clone(), CacheCounters::new(&metrics, "keys"));
         let idempotency = Idempotency::new(limits, CacheCounters::new(&metrics, "idempotency"));
+        let webhook_guard =
+            Guard::new(limits.webhook_url_bytes_max, settings.webhook_private_addresses, address::system());
         Self {
+            webhook_guard: Arc::new(webhook_guard),
             bounds,
             sink,
             store,
             keys,
-            dedup,
+            dedup: Arc::new(dedup),
             idempotency,
             metrics,
             accepted,
@@ -165,21 +171,25 @@ impl App {
         }
     }
 
-    /// Puts an event where the mode wants it; resolves once it is as durable as its acknowledgement will say.
-    pub async fn keep(&self, event: Arc<Event>) -> Result<Inserted, Problem> {
+    /// Puts an event where the mode wants it; resolves once it is as durable as its acknowledgement will say. Gives the entry back
+    /// when the event is in or its `dedup_id` is another's.
+    pub async fn keep(&self, event: Arc<Event>, entry: Option<Entry>) -> Result<(Inserted, Option<Entry>), Problem> {
         match &self.sink {
-            Sink::Nowhere => Ok(Inserted::New),
+            Sink::Nowhere => Ok((Inserted::New, entry)),
             Sink::Pending(pending) => {
-                self.note_full(pending.put(event).map_err(|_| Problem::Full)).map(|()| Inserted::New)
+                self.note_full(pending.put(event).map_err(|_| Problem::Full)).map(|()| (Inserted::New, entry))
             }
-            Sink::Journal { journal, .. } => self.note_full(journal.write(event).await).map(|()| Inserted::New),
-            Sink::Writer(writer) => writer.write(event).await,
+            Sink::Journal { journal, .. } => {
+                self.note_full(journal.write(event, entry).await).map(|entry| (Inserted::New, entry))
+            }
+            // An insert whose sender is gone needs no entry: the next one with this dedup_id finds the row.
+            Sink::Writer(writer) => writer.write(event).await.map(|inserted| (inserted, entry)),
         }
     }
 
     /// Remembers whether the pending buffer was full.
-    fn note_full(&self, taken: Result<(), Problem>) -> Result<(), Problem> {
-        let refused = taken == Err(Problem::Full);
+    fn note_full<T>(&self, taken: Result<T, Problem>) -> Result<T, Problem> {
+        let refused = matches!(taken, Err(Problem::Full));
         if refused != self.pending_refused.load(Ordering::Relaxed) {
             self.pending_refused.store(refused, Ordering::Relaxed);
         }

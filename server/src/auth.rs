@@ -5,28 +5,30 @@
 //! without a look-up. It proves nothing, anybody can compute it. Kept are SHA-256 hashes only; a slow hash would protect
 //! nothing here, because there is no guessing 190 bits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST};
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
+use subtle::ConstantTimeEq;
+use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
 use crate::cache_counters::CacheCounters;
-use crate::config::{Limits, Secret};
+use crate::config::{Limits, Secret, count, ms};
 use crate::hashed::BuildHashed;
 use crate::limits::{Limiter, Tier};
 use crate::offload::Offload;
 use crate::problem::Problem;
-use crate::store::KeyRow;
+use crate::store::{KeyRow, Store};
 
 /// What each key begins with.
 pub const PREFIX: &str = "mr_live_";
@@ -42,8 +44,8 @@ const UNKNOWN_TTL: Duration = Duration::from_secs(2);
 const UNKNOWN_ENTRIES_MAX: u64 = 10_000;
 /// An organisation that did nothing for this long has its whole minute again anyway, so its limiter may be forgotten.
 const ORGANIZATION_IDLE: Duration = Duration::from_secs(120);
-/// Store look-ups for unknown keys at once, so that made-up keys cannot take all of the store.
-const LOOKUPS_MAX: usize = 16;
+/// Look-ups of keys that are not in memory are done one at a time in each of these lanes; a key's hash chooses its lane.
+const LANES: usize = 16;
 /// After the store could not be asked, this long until it is asked again for a known key.
 const RETRY_AFTER_MS: u64 = 1000;
 
@@ -113,14 +115,28 @@ pub fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii())
 }
 
-/// Whether the administrator's token is there, when one is set.
+/// Whether the administrator's token is there, when one is set; else whether the request was meant for this machine.
 pub fn admin(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), Problem> {
-    let Some(Secret(token)) = token else { return Ok(()) };
-    // Hashes of equal length: how long the comparison takes says nothing of the token.
+    let Some(Secret(token)) = token else { return meant_for_this_machine(headers) };
+    // Of hashes, which are of equal length, and all of it whatever differs: how long it takes says nothing of the token.
     match presented(headers) {
-        Some(given) if hash(given) == hash(token.as_bytes()) => Ok(()),
+        Some(given) if hash(given).ct_eq(&hash(token.as_bytes())).into() => Ok(()),
         _ => Err(Problem::AdminTokenWanted),
     }
+}
+
+/// Without a token only this machine reaches the port, and so do the pages that its browser shows: one whose name was made to
+/// point here (DNS rebinding) sends that name as `Host`. An address cannot be made to point elsewhere, and a client that sends no
+/// `Host` is no browser.
+fn meant_for_this_machine(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_local = |host: &str| {
+        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let name = name.map_or(host, |(name, _)| name).trim_end_matches('.');
+        let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+        name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    };
+    let mut hosts = headers.get_all(HOST).iter();
+    if hosts.all(|host| host.to_str().is_ok_and(is_local)) { Ok(()) } else { Err(Problem::ForeignHost) }
 }
 
 /// Who sends: all keys of an organisation lead to the same one, so they share its limiter.
@@ -155,7 +171,10 @@ pub struct Keys {
     known: Cache<KeyHash, Arc<Known>, BuildHashed>,
     unknown: Cache<KeyHash, ()>,
     organizations: Cache<Uuid, Arc<Organization>>,
-    lookups: [Mutex<()>; LOOKUPS_MAX],
+    lanes: [Mutex<()>; LANES],
+    /// Look-ups in the store at once: half of its connections, so that made-up keys never take all of them.
+    lookups: Arc<Semaphore>,
+    lookup_timeout: Duration,
     /// Changes with each rotation, so that a look-up that was under way meanwhile is done again.
     rotations: AtomicU64,
     started: Instant,
@@ -189,7 +208,9 @@ impl Keys {
             known,
             unknown,
             organizations,
-            lookups: std::array::from_fn(|_| Mutex::new(())),
+            lanes: std::array::from_fn(|_| Mutex::new(())),
+            lookups: Arc::new(Semaphore::new((count(limits.database_connections_max) / 2).max(1))),
+            lookup_timeout: ms(limits.store_timeout_ms),
             rotations: AtomicU64::new(0),
             started: Instant::now(),
             ttl_ms: limits.key_cache_ttl_s * 1000,
@@ -249,7 +270,11 @@ impl Keys {
     async fn look_up(self: &Arc<Self>, key_hash: KeyHash) -> Result<Arc<Organization>, Problem> {
         let Some(store) = &self.store else { return Err(Problem::Unauthorized) };
         // One look-up for all that come with the same new key at once.
-        let _turn = self.lookups[key_hash[0] as usize % LOOKUPS_MAX].lock().await;
+        let lane = self.lanes[key_hash[0] as usize % LANES].lock();
+        // Behind other people's keys nobody waits for longer than for the store itself.
+        let Ok(_turn) = tokio::time::timeout(self.lookup_timeout, lane).await else {
+            return self.in_doubt(self.known.get(&key_hash), key_hash, Problem::StoreUnavailable);
+        };
         loop {
             if self.unknown.contains_key(&key_hash) {
                 return Err(Problem::Unauthorized);
@@ -261,18 +286,9 @@ impl Keys {
                 return Ok(Arc::clone(&known.organization));
             }
             let rotations = self.rotations.load(Ordering::SeqCst);
-            let row = match (store.call(move |store| async move { store.find_key(&key_hash).await }).await, stale) {
+            let row = match (self.find(store, key_hash).await, stale) {
                 (Ok(row), _) => row,
-                // The store is away, and was the last time too: a key that was good within the bound stays good.
-                (Err(problem), Some(known)) => {
-                    known.ask_after_ms.store(self.now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
-                    return if self.is_fresh(&known, key_hash) {
-                        Ok(Arc::clone(&known.organization))
-                    } else {
-                        Err(problem)
-                    };
-                }
-                (Err(problem), None) => return Err(problem),
+                (Err(problem), known) => return self.in_doubt(known, key_hash, problem),
             };
             match &row {
                 Some(row) => self.remember(row),
@@ -289,6 +305,30 @@ impl Keys {
             }
             return row.map(|row| self.organization(&row)).ok_or(Problem::Unauthorized);
         }
+    }
+
+    /// Asks the store. The permit goes with the question, not with the request: who hangs up before the answer does not make room
+    /// for the next one's question.
+    async fn find(&self, store: &Offload, key_hash: KeyHash) -> Result<Option<KeyRow>, Problem> {
+        let permit = tokio::time::timeout(self.lookup_timeout, Arc::clone(&self.lookups).acquire_owned());
+        let permit = permit.await.map_err(|_| Problem::StoreUnavailable)?.map_err(|_| Problem::Stopping)?;
+        let question = move |store: Store| async move {
+            let _permit = permit;
+            store.find_key(&key_hash).await
+        };
+        store.call(question).await
+    }
+
+    /// The store could not be asked: a key that was good within the bound stays good.
+    fn in_doubt(
+        self: &Arc<Self>,
+        known: Option<Arc<Known>>,
+        key_hash: KeyHash,
+        problem: Problem,
+    ) -> Result<Arc<Organization>, Problem> {
+        let Some(known) = known else { return Err(problem) };
+        known.ask_after_ms.store(self.now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
+        if self.is_fresh(&known, key_hash) { Ok(Arc::clone(&known.organization)) } else { Err(problem) }
     }
 
     fn organization(&self, row: &KeyRow) -> Arc<Organization> {
@@ -322,9 +362,9 @@ impl Keys {
         Ok(())
     }
 
-    /// Puts `new` in the place of `old`. In this process the old key ends before the new one is answered; in others on the same
+    /// Puts `new` in the place of `old`, for the same organisation and what is left of its minute. In this process the old key ends before the new one is answered; in others on the same
     /// database within `--key-cache-ttl-s`.
-    pub async fn rotate(&self, old: KeyHash, new: KeyRow) -> Result<(), Problem> {
+    pub async fn rotate(&self, organization: &Arc<Organization>, old: KeyHash, new: KeyRow) -> Result<(), Problem> {
         if let Some(store) = &self.store {
             let row = new.clone();
             let replaced = store.call(move |store| async move { store.replace_key(&old, &row).await }).await;
@@ -336,6 +376,8 @@ impl Keys {
             }
         }
         self.known.invalidate(&old);
+        // It may have been forgotten here, though its key was in use all the time: another one would have a whole minute again.
+        self.organizations.insert(organization.id, Arc::clone(organization));
         self.remember(&new);
         Ok(())
     }
@@ -398,6 +440,54 @@ mod tests {
             headers.insert(name, HeaderValue::from_static(value));
             assert_eq!(presented(&headers), expected.map(str::as_bytes), "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn without_a_token_only_requests_to_an_address_or_to_localhost_make_keys() {
+        let check = |hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, host.parse().unwrap());
+            }
+            admin(&headers, None)
+        };
+        for host in ["127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "[::1]", "localhost", "LocalHost:1", "localhost.:80"]
+        {
+            assert_eq!(check(&[host]), Ok(()), "{host}");
+        }
+        assert_eq!(check(&[]), Ok(()));
+        for host in
+            ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil.example", "x:8080", "", "[evil]", "é"]
+        {
+            assert_eq!(check(&[host]), Err(Problem::ForeignHost), "{host}");
+        }
+        assert_eq!(check(&["127.0.0.1", "evil.example"]), Err(Problem::ForeignHost));
+        let token = Secret("0123456789abcdef".into());
+        assert_eq!(admin(&HeaderMap::new(), Some(&token)), Err(Problem::AdminTokenWanted));
+    }
+
+    /// Its entry is given up after [`ORGANIZATION_IDLE`] without a look-up, which a key in use never needs.
+    #[tokio::test]
+    async fn a_rotated_key_has_what_is_left_of_the_old_ones_minute_however_long_that_was_in_use() {
+        let mut limits = crate::config::Settings::default().limits;
+        limits.rate_limit_free_per_minute = 1;
+        let keys = Keys::new(&limits, None, CacheCounters::default());
+        let key = |text: &str| KeyRow {
+            key_hash: hash(text.as_bytes()),
+            organization_id: Uuid::from_u128(1),
+            organization_name: "a".into(),
+            tier: "free".into(),
+            created_at_us: 0,
+        };
+        let (old, new) = (generate().unwrap(), generate().unwrap());
+        let sent = |key: &str| HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {key}").parse().unwrap())]);
+        keys.add(key(&old)).await.unwrap();
+        let (organization, old_hash) = keys.authenticate(&sent(&old)).await.unwrap();
+        organization.limiter.take().unwrap();
+        keys.organizations.invalidate(&organization.id);
+        keys.rotate(&organization, old_hash, key(&new)).await.unwrap();
+        let (again, _) = keys.authenticate(&sent(&new)).await.unwrap();
+        assert!(again.limiter.take().is_err());
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -80,9 +80,14 @@ impl Drop for Claim {
 
 /// A key out of an organisation and what its sender chose. A collision would take one for another; at 128 bits nobody makes
 /// one on purpose that hurts anybody but their own organisation, and chance does not make one at all.
+///
+/// Another one in each process: maps take a part of the key as its hash ([`crate::hashed`]), and a sender who could compute it
+/// would choose thousands that fall into one bucket. The secret is mixed into the organisation's id, so that it costs nothing.
 pub fn key(organization_id: uuid::Uuid, chosen: &[u8]) -> Key {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::new().chain_update(organization_id.as_bytes()).chain_update(chosen).finalize();
+    static SECRET: LazyLock<u128> = LazyLock::new(rand::random);
+    let organization = (organization_id.as_u128() ^ *SECRET).to_le_bytes();
+    let digest = Sha256::new().chain_update(organization).chain_update(chosen).finalize();
     let mut key = Key::default();
     key.copy_from_slice(&digest[..16]);
     key

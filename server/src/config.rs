@@ -3,6 +3,7 @@
 //! Not here: what a setting does (that is at its module). Units are in the names; a value out of range is refused at start
 //! with the flag, the value, the range and the remedy.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,7 +11,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command, Parser, ValueEnum};
 
 use crate::fault::spec::{self, Fault, FaultError, FaultList};
 
@@ -87,6 +90,22 @@ impl FromStr for Database {
     }
 }
 
+/// Reads `--database`. Not clap's own way, whose error shows the value: a URL that is nearly right has its password in it.
+#[derive(Clone)]
+struct DatabaseParser;
+
+impl TypedValueParser for DatabaseParser {
+    type Value = Database;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Database, clap::Error> {
+        let database = value.to_str().ok_or(UnknownDatabase).and_then(str::parse);
+        database.map_err(|error| {
+            let message = format!("invalid value for '--database <URL>': {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
 impl Database {
     /// `sqlite` or `postgres`: never the URL, which may hold a password.
     pub fn kind(&self) -> &'static str {
@@ -149,6 +168,7 @@ pub struct Settings {
         env = "INGEST_DATABASE",
         hide_env_values = true,
         default_value = "sqlite:ingest.db",
+        value_parser = DatabaseParser,
         help_heading = "What to serve"
     )]
     pub database: Database,
@@ -168,6 +188,9 @@ pub struct Settings {
         help_heading = "What to serve"
     )]
     pub admin_token: Option<Secret>,
+    /// Let webhooks lead to loopback, private and other addresses that are not the public internet
+    #[arg(long, env = "INGEST_WEBHOOK_PRIVATE_ADDRESSES", help_heading = "Webhooks")]
+    pub webhook_private_addresses: bool,
     /// Stop, as on SIGTERM, when standard input ends: a parent that is killed then leaves no orphan
     #[arg(long, env = "INGEST_EXIT_WITH_STDIN", help_heading = "What to serve")]
     pub exit_with_stdin: bool,
@@ -252,6 +275,8 @@ limits! {
             "Bytes of one event's payload; more is answered 413";
         batch_body_bytes_max, "batch-body-bytes-max", "INGEST_BATCH_BODY_BYTES_MAX", 4194304 in 1024..=268435456:
             "Bytes of one batch; more is answered 413";
+        inbox_bytes_max, "inbox-bytes-max", "INGEST_INBOX_BYTES_MAX", 16777216 in 1024..=1073741824:
+            "Bytes of payloads on one page of the inbox, which ends before it has more (one event it always has)";
         batch_items_max, "batch-items-max", "INGEST_BATCH_ITEMS_MAX", 1000 in 1..=100000:
             "Events in one batch; more is answered 413";
         json_depth_max, "json-depth-max", "INGEST_JSON_DEPTH_MAX", 128 in 1..=100000:
@@ -292,6 +317,8 @@ limits! {
             "Events of waiting requests that db-first puts into one transaction";
         writer_queue_events_max, "writer-queue-events-max", "INGEST_WRITER_QUEUE_EVENTS_MAX", 10000 in 1..=1000000:
             "Events that may wait for the db-first writer; more is answered 503";
+        writer_queue_bytes_max, "writer-queue-bytes-max", "INGEST_WRITER_QUEUE_BYTES_MAX", 268435456 in 1048576..=1099511627776:
+            "Bytes of events that may wait for the db-first writer; more is answered 503";
         database_connections_max, "database-connections-max", "INGEST_DATABASE_CONNECTIONS_MAX", 4 in 1..=100:
             "Connections to PostgreSQL, or readers of SQLite (which has one writer besides)";
         store_timeout_ms, "store-timeout-ms", "INGEST_STORE_TIMEOUT_MS", 5000 in 10..=600000:
@@ -318,6 +345,32 @@ limits! {
             "fixed: the wait between polls";
         claim_lease_s, "claim-lease-s", "INGEST_CLAIM_LEASE_S", 30 in 1..=86400:
             "How long a claimed row is one process's before another may claim it";
+    }
+    "Webhooks" {
+        webhook_attempts_max, "webhook-attempts-max", "INGEST_WEBHOOK_ATTEMPTS_MAX", 5 in 1..=100:
+            "Attempts to deliver an event; after the last failure it is a dead letter";
+        webhook_wait_ms, "webhook-wait-ms", "INGEST_WEBHOOK_WAIT_MS", 5000 in 1..=86400000:
+            "The wait after the first failed attempt; each wait is half to one and a half of what is said, by chance";
+        webhook_wait_factor, "webhook-wait-factor", "INGEST_WEBHOOK_WAIT_FACTOR", 6 in 1..=100:
+            "By how much each wait is longer than the one before: 5 s, 30 s, 3 min, 18 min with the defaults";
+        webhook_wait_ms_max, "webhook-wait-ms-max", "INGEST_WEBHOOK_WAIT_MS_MAX", 3600000 in 1..=604800000:
+            "Where that growth ends";
+        webhook_retry_after_s_max, "webhook-retry-after-s-max", "INGEST_WEBHOOK_RETRY_AFTER_S_MAX", 3600 in 0..=604800:
+            "The longest Retry-After of a 429 or 503 that is honoured; meanwhile nothing is sent to that receiver";
+        webhook_timeout_ms, "webhook-timeout-ms", "INGEST_WEBHOOK_TIMEOUT_MS", 15000 in 10..=600000:
+            "Time for one attempt, from looking up the name to the end of the answer";
+        webhook_connect_timeout_ms, "webhook-connect-timeout-ms", "INGEST_WEBHOOK_CONNECT_TIMEOUT_MS", 5000 in 10..=600000:
+            "Of that, the time until there is a connection";
+        webhook_response_bytes_max, "webhook-response-bytes-max", "INGEST_WEBHOOK_RESPONSE_BYTES_MAX", 65536 in 0..=16777216:
+            "Bytes of a receiver's answer that are read (and forgotten); after more the connection is closed";
+        webhook_url_bytes_max, "webhook-url-bytes-max", "INGEST_WEBHOOK_URL_BYTES_MAX", 2048 in 16..=8192:
+            "Bytes of a webhook's URL; a longer one is answered 400";
+        webhook_attempts_running_max, "webhook-attempts-running-max", "INGEST_WEBHOOK_ATTEMPTS_RUNNING_MAX", 128 in 1..=10000:
+            "Attempts at a time; receivers that fail get at most half of them together. Each holds one event in memory";
+        webhook_organization_attempts_max, "webhook-organization-attempts-max", "INGEST_WEBHOOK_ORGANIZATION_ATTEMPTS_MAX", 16 in 1..=1000:
+            "Attempts at a time to one organisation's webhook";
+        webhook_lease_ms, "webhook-lease-ms", "INGEST_WEBHOOK_LEASE_MS", 30000 in 100..=3600000:
+            "How long a delivery is one process's: after a crash, how long what was under way waits. Longer than --webhook-timeout-ms";
     }
 }
 
@@ -387,6 +440,17 @@ pub enum SettingsError {
         /// Its value.
         then_ms: u64,
     },
+    /// Another process would deliver what this one still does.
+    #[error(
+        "--webhook-lease-ms is {lease_ms}, and must be longer than --webhook-timeout-ms ({timeout_ms}): an attempt that outlives \
+         its lease is made a second time meanwhile; raise the one or lower the other"
+    )]
+    LeaseTooShort {
+        /// --webhook-lease-ms
+        lease_ms: u64,
+        /// --webhook-timeout-ms
+        timeout_ms: u64,
+    },
     /// Anybody who reaches the port could make keys.
     #[error(
         "--listen {listen} is not a loopback address, and without --admin-token anybody who reaches it could make API keys: \
@@ -446,10 +510,16 @@ impl Settings {
             ("--poll-interval-ms-max", limits.poll_interval_ms_max),
             ("--deep-idle-interval-ms", limits.deep_idle_interval_ms),
         ];
+        let webhook_waits =
+            [("--webhook-wait-ms", limits.webhook_wait_ms), ("--webhook-wait-ms-max", limits.webhook_wait_ms_max)];
         if let Some([(first, first_ms), (then, then_ms)]) =
-            waits.array_windows().find(|[first, then]| first.1 > then.1).copied()
+            waits.array_windows().chain([&webhook_waits]).find(|[first, then]| first.1 > then.1).copied()
         {
             return Err(SettingsError::IntervalsCrossed { first, first_ms, then, then_ms });
+        }
+        if limits.webhook_lease_ms <= limits.webhook_timeout_ms {
+            let (lease_ms, timeout_ms) = (limits.webhook_lease_ms, limits.webhook_timeout_ms);
+            return Err(SettingsError::LeaseTooShort { lease_ms, timeout_ms });
         }
         spec::check(&self.faults(), self.mode != Mode::Null)?;
         match &self.admin_token {
@@ -567,6 +637,8 @@ mod tests {
             ),
             (&["--poll-interval-ms", "3000"], "over --poll-interval-ms-max (2000)"),
             (&["--deep-idle-interval-ms", "100"], "over --deep-idle-interval-ms (100)"),
+            (&["--webhook-wait-ms", "3600001"], "over --webhook-wait-ms-max (3600000)"),
+            (&["--webhook-lease-ms", "15000"], "longer than --webhook-timeout-ms (15000)"),
             (&["--listen", "0.0.0.0:80"], "set --admin-token"),
             (&["--listen", "[::]:80"], "set --admin-token"),
             (&["--admin-token", "short"], "at least 16"),
@@ -585,6 +657,12 @@ mod tests {
     fn neither_a_password_nor_a_token_is_printed() {
         let settings = parse(&["--database", "postgres://me:hunter2@db/x", "--admin-token", "hunter2hunter2hunter2"]);
         assert!(!format!("{settings:?}").contains("hunter2"));
+        for wrong in ["mysql://me:hunter2@db/x", "postgres//me:hunter2@db/x"] {
+            let error =
+                Defaults::try_parse_from(["ingest-server", "--database", wrong]).err().expect(wrong).to_string();
+            assert!(error.contains("--database") && error.contains("sqlite:PATH"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -6,10 +6,14 @@
 //! The cache may forget by size. As long as it has forgotten nothing inside the window the index is *complete*, and what is not
 //! in it is new; otherwise the caller has to ask the store. What is pending is in no store, so an entry that is pushed out while
 //! its event is pending is kept aside.
+//!
+//! The window is one of the clock, here as in the store, and the cache forgets by monotonic time. A clock that was set back makes
+//! the cache forget too early; while that can be, the index is not complete either.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
@@ -22,9 +26,13 @@ use crate::config::{Limits, count, s_to_us};
 use crate::hashed::BuildHashed;
 use crate::pending::Pending;
 
-/// When the event with this id was made: a UUIDv7 begins with its milliseconds.
-fn created_at_us(id: Uuid) -> i64 {
-    i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
+/// How far the clock may be set back, all in all, without any effect: the cache keeps its entries for that much longer.
+const CLOCK_SLACK: Duration = Duration::from_secs(2);
+
+/// The latest time at which the event with this id can have been made: a UUIDv7 begins with its milliseconds. The store goes by
+/// the microseconds; were this a microsecond too early, memory would say yes to what the store drops as a duplicate.
+fn created_at_us_max(id: Uuid) -> i64 {
+    i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX / 1000).saturating_mul(1000).saturating_add(999)
 }
 
 /// See the module.
@@ -35,6 +43,9 @@ pub struct Dedup {
     shared: Arc<Shared>,
     window_us: i64,
     entries_max: u64,
+    started: Instant,
+    /// The most that the clock was ever ahead of the time since `started`.
+    clock_ahead_us_max: AtomicI64,
 }
 
 /// What the cache's eviction listener needs too.
@@ -86,7 +97,7 @@ impl Dedup {
             .max_capacity(limits.dedup_entries_max)
             // The default policy may refuse the newcomer, which is the one that matters most here.
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(std::time::Duration::from_secs(limits.dedup_window_s))
+            .time_to_live(Duration::from_secs(limits.dedup_window_s) + CLOCK_SLACK)
             .initial_capacity(count(limits.dedup_entries_max).min(1024))
             .eviction_listener(move |key: Arc<Key>, id, cause| listener.removed(*key, id, cause))
             .build_with_hasher(BuildHashed::default());
@@ -96,6 +107,8 @@ impl Dedup {
             shared,
             window_us: s_to_us(limits.dedup_window_s),
             entries_max: limits.dedup_entries_max,
+            started: Instant::now(),
+            clock_ahead_us_max: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -106,6 +119,7 @@ impl Dedup {
 
     /// Takes over what the store knows (newest first or last, the order doesn't matter); `all` when that is everything inside the window.
     pub fn warm(&self, rows: Vec<(Uuid, Box<str>, Uuid)>, all: bool, now_us: i64) {
+        self.watch_clock(now_us);
         if !all {
             self.shared.incomplete_until_us.fetch_max(now_us.saturating_add(self.window_us), Ordering::SeqCst);
         }
@@ -116,16 +130,33 @@ impl Dedup {
 
     /// Finds out who has the `dedup_id`, waiting for a request with the same one that is in flight.
     pub async fn find(&self, organization_id: Uuid, dedup_id: &str, now_us: i64) -> Found {
+        self.watch_clock(now_us);
         let key = claims::key(organization_id, dedup_id.as_bytes());
         let claim = self.claims.claim(key).await;
         // Looked at only with the claim held: whoever had it before has made its entry by now, or has failed.
         let held = self.done.get(&key).or_else(|| self.shared.find_aside(&key));
-        let held = held.filter(|id| created_at_us(*id) > self.since_us(now_us));
+        let held = held.filter(|id| created_at_us_max(*id) >= self.since_us(now_us));
         self.shared.counters.looked(held.is_some());
         match held {
             Some(id) => Found::Duplicate(id),
             None if self.is_complete(now_us) => Found::New(Slot { claim, key }),
             None => Found::Unknown(Slot { claim, key }),
+        }
+    }
+
+    /// Notices that the clock was set back: entries made before that may leave the cache before their window is over.
+    fn watch_clock(&self, now_us: i64) {
+        let ahead_us = now_us.saturating_sub(us(self.started.elapsed()));
+        let most_us = self.clock_ahead_us_max.fetch_max(ahead_us, Ordering::SeqCst).max(ahead_us);
+        let set_back_us = most_us.saturating_sub(ahead_us);
+        if set_back_us > us(CLOCK_SLACK) {
+            let last_made_us = now_us.saturating_add(set_back_us);
+            self.shared.incomplete_until_us.fetch_max(last_made_us.saturating_add(self.window_us), Ordering::SeqCst);
+            self.clock_ahead_us_max.store(ahead_us, Ordering::SeqCst);
+            tracing::warn!(
+                seconds = set_back_us / 1_000_000,
+                "the clock was set back: the database is asked for dedup_ids until it has caught up"
+            );
         }
     }
 
@@ -148,11 +179,53 @@ impl Dedup {
     }
 }
 
+fn us(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl Slot {
     /// The event `id` has the `dedup_id` from now on: it is as durable as its acknowledgement will say.
     pub fn keep(self, dedup: &Dedup, id: Uuid, now_us: i64) {
         dedup.insert(self.key, id, now_us);
         drop(self.claim);
+    }
+
+    /// For an event that is given away and cannot be called back.
+    pub fn entry(self, dedup: &Arc<Dedup>, id: Uuid, now_us: i64) -> Entry {
+        Entry { slot: Some(self), dedup: Arc::clone(dedup), id, now_us, is_in: false }
+    }
+}
+
+/// The entry of an event that travels with it. Once the event is in, the entry is made when this is dropped, whoever drops it: the
+/// request that waited may have been given up by then, and its sender's next try must find the event.
+#[derive(Debug)]
+pub struct Entry {
+    slot: Option<Slot>,
+    dedup: Arc<Dedup>,
+    id: Uuid,
+    now_us: i64,
+    is_in: bool,
+}
+
+impl Entry {
+    /// The event is as durable as its acknowledgement will say.
+    pub fn set_in(&mut self) {
+        self.is_in = true;
+    }
+
+    /// Like [`Slot::keep`].
+    pub fn keep(mut self, holder: Uuid) {
+        (self.id, self.is_in) = (holder, true);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.is_in
+            && let Some(slot) = self.slot.take()
+        {
+            slot.keep(&self.dedup, self.id, self.now_us);
+        }
     }
 }
 
@@ -224,7 +297,31 @@ mod tests {
         keep(&dedup, "a", id(NOW_US, 1)).await;
         let day_us = 86_400_000_000;
         assert!(matches!(dedup.find(Uuid::nil(), "a", NOW_US + day_us - 1000).await, Found::Duplicate(_)));
-        assert!(matches!(dedup.find(Uuid::nil(), "a", NOW_US + day_us).await, Found::New(_)));
+        assert!(
+            matches!(dedup.find(Uuid::nil(), "a", NOW_US + day_us).await, Found::Duplicate(_)),
+            "it may be a µs old"
+        );
+        assert!(matches!(dedup.find(Uuid::nil(), "a", NOW_US + day_us + 1000).await, Found::New(_)));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_back_makes_the_index_incomplete_until_it_has_caught_up_and_a_window_has_passed() {
+        let (hour_us, day_us) = (3_600_000_000, 86_400_000_000);
+        let dedup = dedup(100);
+        for (at_us, complete) in [
+            (NOW_US, true),
+            (NOW_US - us(CLOCK_SLACK) / 2, true),
+            (NOW_US + hour_us, true),
+            (NOW_US, false),
+            (NOW_US + hour_us, false),
+            (NOW_US + hour_us + day_us + 1_000_000, true),
+        ] {
+            match dedup.find(Uuid::nil(), "b", at_us).await {
+                Found::New(_) => assert!(complete, "{}", at_us - NOW_US),
+                Found::Unknown(_) => assert!(!complete, "{}", at_us - NOW_US),
+                Found::Duplicate(_) => panic!("nobody has it"),
+            }
+        }
     }
 
     #[tokio::test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ::http::HeaderValue;
 use ::http::header::CONNECTION;
+use ::http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -94,17 +94,35 @@ fn deal(
     // Off this runtime's reactor: the thread that answers registers it with its own.
     let Ok(stream) = stream.into_std() else { return };
     let app = Arc::clone(app);
-    let connections = Arc::clone(&answerer.connections);
-    connections.fetch_add(1, Ordering::Relaxed);
-    app.metrics.connections.inc();
+    let open = Open::count(Arc::clone(&app), Arc::clone(&answerer.connections), permit);
     answerer.runtime.spawn(async move {
         if let Ok(stream) = TcpStream::from_std(stream) {
             connection(&app, stream, stop).await;
         }
-        app.metrics.connections.dec();
-        connections.fetch_sub(1, Ordering::Relaxed);
-        drop(permit);
+        drop(open);
     });
+}
+
+/// A connection that is counted for as long as this lives, however it ends.
+struct Open {
+    app: Arc<App>,
+    of_thread: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn count(app: Arc<App>, of_thread: Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Self {
+        of_thread.fetch_add(1, Ordering::Relaxed);
+        app.metrics.connections.inc();
+        Self { app, of_thread, _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.app.metrics.connections.dec();
+        self.of_thread.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn refuse(refusals: &Arc<Semaphore>, mut stream: TcpStream) {
@@ -136,7 +154,9 @@ async fn connection(app: &Arc<App>, stream: TcpStream, mut stop: watch::Receiver
             if let Some(faults) = &app.faults {
                 faults.mark(&mut response)?;
             }
-            if !call.finish(body_timeout).await {
+            // Who was too slow has had that time already.
+            let late = response.status() == StatusCode::REQUEST_TIMEOUT;
+            if late || !call.finish(body_timeout).await {
                 unread.store(true, Ordering::Relaxed);
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -168,7 +188,7 @@ async fn connection(app: &Arc<App>, stream: TcpStream, mut stop: watch::Receiver
     };
     let mut stream = served.into_parts().io.into_inner().into_stream();
     if slow {
-        app.count_request("(none)", http::StatusCode::REQUEST_TIMEOUT);
+        app.count_request("(none)", StatusCode::REQUEST_TIMEOUT);
         wire::refuse(&mut stream, &Problem::TooSlow).await;
     }
     if slow || unread.load(Ordering::Relaxed) {

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::auth::Organization;
 use crate::call::{Answer, Call, JSON};
 use crate::config::ms;
-use crate::dedup::Found;
+use crate::dedup::{Entry, Found, Slot};
 use crate::event::Event;
 use crate::fault::{self, Kept};
 use crate::idempotency;
@@ -30,7 +30,7 @@ const BATCH_TURN_EVENTS: usize = 32;
 
 /// Send one event.
 #[utoipa::path(post, path = "/api/events", tag = "Ingestion", request_body = crate::shapes::EventIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
     responses(
         (status = 202, description = "Acknowledged; `durability` says what that is worth", body = crate::shapes::Accepted,
             headers(("Location" = String, description = "Where the event is found"))),
@@ -86,30 +86,20 @@ async fn take_in(app: &App, organization: &Organization, draft: Draft) -> Result
     let id = new_id(now_us);
     let event =
         Arc::new(Event { id, organization_id: organization.id, event_type, dedup_id, payload, created_at_us: now_us });
-    let slot = match &event.dedup_id {
+    let entry = match &event.dedup_id {
         None => None,
-        Some(dedup_id) => match app.dedup.find(organization.id, dedup_id, now_us).await {
-            Found::Duplicate(first) => return Err(duplicate(app, first)),
-            Found::New(slot) => Some(slot),
-            Found::Unknown(slot) => match find_in_store(app, &event, now_us).await? {
-                None => Some(slot),
-                Some(first) => {
-                    slot.keep(&app.dedup, first, now_us);
-                    return Err(duplicate(app, first));
-                }
-            },
-        },
+        Some(dedup_id) => Some(claim(app, &event, dedup_id).await?.entry(&app.dedup, id, now_us)),
     };
-    let taken = match &app.faults {
-        None => app.keep(event).await?,
-        Some(faults) => Box::pin(keep_falsely(app, faults.kept(event))).await?,
+    let (taken, entry) = match &app.faults {
+        None => app.keep(event, entry).await?,
+        Some(faults) => Box::pin(keep_falsely(app, faults.kept(event), entry)).await?,
     };
     let holder = match taken {
         Inserted::DuplicateOf(first) => first,
         Inserted::New | Inserted::AlreadyThere => id,
     };
-    if let Some(slot) = slot {
-        slot.keep(&app.dedup, holder, now_us);
+    if let Some(entry) = entry {
+        entry.keep(holder);
     }
     if holder != id {
         return Err(duplicate(app, holder));
@@ -118,16 +108,35 @@ async fn take_in(app: &App, organization: &Organization, draft: Draft) -> Result
     Ok(id)
 }
 
+/// The right to be the first with this `dedup_id`, which no other event has.
+async fn claim(app: &App, event: &Event, dedup_id: &str) -> Result<Slot, Problem> {
+    let (organization_id, now_us) = (event.organization_id, event.created_at_us);
+    let found = app.dedup.find(organization_id, dedup_id, now_us);
+    // Whoever has the claim may wait for a disk that hangs, and go on waiting when its own request is given up.
+    let found = tokio::time::timeout(ms(app.settings.limits.store_timeout_ms), found).await;
+    match found.map_err(|_elapsed| Problem::OutcomeUnknown)? {
+        Found::Duplicate(first) => Err(duplicate(app, first)),
+        Found::New(slot) => Ok(slot),
+        Found::Unknown(slot) => match find_in_store(app, event, now_us).await? {
+            None => Ok(slot),
+            Some(first) => {
+                slot.keep(&app.dedup, first, now_us);
+                Err(duplicate(app, first))
+            }
+        },
+    }
+}
+
 /// Keeps what a fault on purpose has made of an event.
-async fn keep_falsely(app: &App, kept: Kept) -> Result<Inserted, Problem> {
+async fn keep_falsely(app: &App, kept: Kept, entry: Option<Entry>) -> Result<(Inserted, Option<Entry>), Problem> {
     match kept {
-        Kept::Nothing => Ok(Inserted::New),
-        Kept::One(event) => app.keep(event).await,
+        Kept::Nothing => Ok((Inserted::New, entry)),
+        Kept::One(event) => app.keep(event, entry).await,
         Kept::Two(event, copy) => {
-            let taken = app.keep(event).await?;
-            if taken == Inserted::New {
+            let taken = app.keep(event, entry).await?;
+            if taken.0 == Inserted::New {
                 // The event is in: where there is no room for the copy, the fault has failed and not the request.
-                let _ = app.keep(copy).await.inspect_err(|problem| tracing::warn!(?problem, "no copy was kept"));
+                let _ = app.keep(copy, None).await.inspect_err(|problem| tracing::warn!(?problem, "no copy was kept"));
             }
             Ok(taken)
         }
@@ -152,7 +161,7 @@ fn duplicate(app: &App, first: Uuid) -> Problem {
 #[utoipa::path(post, path = "/api/events/batch", tag = "Ingestion",
     request_body(content((Vec<crate::shapes::EventIn> = "application/json"), (String = "application/x-ndjson")),
         description = "A JSON array of events, or one event on each line"),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "1 to 255 bytes; a retry with the same key and body gets the first answer again")),
     responses(
         (status = 207, description = "One result per item, in order: a 202 with its id, or a problem", body = crate::shapes::BatchResults),
         (status = 400, response = crate::shapes::ProblemAnswer), (status = 401, response = crate::shapes::ProblemAnswer),

@@ -25,9 +25,10 @@ struct KeyWanted {
 }
 
 /// Make an organisation and its API key.
-#[utoipa::path(post, path = "/api/keys/generate", tag = "Keys", request_body = shapes::KeyWanted,
+#[utoipa::path(post, path = "/api/keys/generate", tag = "Keys", security((), ("admin_token" = [])), request_body = shapes::KeyWanted,
     responses((status = 201, description = "The key, shown this once", body = shapes::NewKey),
         (status = 400, response = shapes::ProblemAnswer), (status = 401, response = shapes::ProblemAnswer),
+        (status = 403, response = shapes::ProblemAnswer),
         (status = 408, response = shapes::ProblemAnswer), (status = 413, response = shapes::ProblemAnswer),
         (status = 415, response = shapes::ProblemAnswer), (status = 503, response = shapes::ProblemAnswer)))]
 pub async fn generate_key(app: &Arc<App>, call: &mut Call) -> Answer {
@@ -115,6 +116,6 @@ pub async fn show_key(app: &Arc<App>, call: &Call) -> Answer {
 pub async fn rotate_key(app: &Arc<App>, call: &Call) -> Answer {
     let (organization, old) = app.admit(call.headers()).await?;
     let key = auth::generate()?;
-    app.keys.rotate(old, key_row(&organization, &key, now_us())).await?;
+    app.keys.rotate(&organization, old, key_row(&organization, &key, now_us())).await?;
     Ok(json_answer(StatusCode::OK, new_key(app, &organization, &key)))
 }

@@ -8,6 +8,8 @@ pub mod call;
 pub mod claims;
 pub mod config;
 pub mod dedup;
+pub mod delivery;
+pub mod doorbell;
 pub mod event;
 pub mod fault;
 pub mod hashed;
@@ -31,6 +33,7 @@ pub mod routes;
 pub mod runtime;
 pub mod shapes;
 pub mod store;
+pub mod webhooks;
 pub mod wire;
 pub mod writer;
 

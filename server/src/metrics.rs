@@ -106,7 +106,7 @@ pub struct PollLabels {
     pub state: &'static str,
 }
 
-/// Outcome of a webhook attempt.
+/// Outcome of a webhook attempt: `dead_letter` is a failure that was the last one allowed.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabel {
     /// `delivered`, `failed`, `dead_letter`.
@@ -176,6 +176,10 @@ pub struct Metrics {
     pub cache_entries: Family<CacheLabel, Gauge>,
     pub cache_evictions: Family<CacheLabel, Counter>,
     pub webhook_attempts: Family<OutcomeLabel, Counter>,
+    pub webhook_failures: Family<ReasonLabel, Counter>,
+    pub webhook_attempts_running: Gauge,
+    pub webhook_deliver_seconds: Histogram,
+    pub dead_letters: Counter,
     pub faults_injected: Family<FaultLabel, Counter>,
     pub connections: Gauge,
     pub process_cpu_seconds: Counter<f64, AtomicU64>,
@@ -218,6 +222,10 @@ impl Metrics {
             cache_entries: Family::default(),
             cache_evictions: Family::default(),
             webhook_attempts: Family::default(),
+            webhook_failures: Family::default(),
+            webhook_attempts_running: Gauge::default(),
+            webhook_deliver_seconds: Histogram::new(SECONDS_BUCKETS),
+            dead_letters: Counter::default(),
             faults_injected: Family::default(),
             connections: Gauge::default(),
             process_cpu_seconds: Counter::default(),
@@ -268,6 +276,7 @@ impl Metrics {
         let mut registry = Registry::default();
         self.register_events(&mut registry);
         self.register_store(&mut registry, sql_statements);
+        self.register_webhooks(&mut registry);
         self.register_rest(&mut registry);
         let info: Family<BuildInfo, Gauge> = Family::default();
         info.get_or_create(build).set(1);
@@ -320,13 +329,24 @@ impl Metrics {
         add(to, "ingest_journal_segments", None, help, self.journal_segments.clone());
     }
 
+    fn register_webhooks(&self, to: &mut Registry) {
+        add(to, "ingest_webhook_attempts", None, "Webhook requests sent, by outcome", self.webhook_attempts.clone());
+        let help = "Webhook requests that failed, by reason";
+        add(to, "ingest_webhook_failures", None, help, self.webhook_failures.clone());
+        let help = "Webhook requests under way now";
+        add(to, "ingest_webhook_attempts_running", None, help, self.webhook_attempts_running.clone());
+        let help = "From an event being taken in to its webhook's 2xx";
+        add(to, "ingest_webhook_deliver", Some(Unit::Seconds), help, self.webhook_deliver_seconds.clone());
+        let help = "Events whose webhook failed for good, or was removed first";
+        add(to, "ingest_dead_letters", None, help, self.dead_letters.clone());
+    }
+
     fn register_rest(&self, to: &mut Registry) {
         add(to, "ingest_cache_hits", None, "Look-ups that a cache answered", self.cache_hits.clone());
         add(to, "ingest_cache_misses", None, "Look-ups that a cache did not answer", self.cache_misses.clone());
         add(to, "ingest_cache_entries", None, "Entries in a cache now", self.cache_entries.clone());
         let help = "Entries that a cache dropped to stay within its bounds";
         add(to, "ingest_cache_evictions", None, help, self.cache_evictions.clone());
-        add(to, "ingest_webhook_attempts", None, "Webhook requests sent, by outcome", self.webhook_attempts.clone());
         let help = "Faults injected on purpose (--fault), by kind";
         add(to, "ingest_faults_injected", None, help, self.faults_injected.clone());
         add(to, "ingest_connections", None, "Client connections open now", self.connections.clone());
@@ -369,7 +389,7 @@ fn process_resident_memory_bytes() -> i64 {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 22] = [
         "ingest_ack_seconds_count",
         "ingest_pending_events",
         "ingest_pending_bytes",
@@ -385,6 +405,9 @@ mod tests {
         "ingest_store_errors_total",
         "ingest_journal_syncs_total",
         "ingest_journal_sync_seconds_sum",
+        "ingest_webhook_attempts_running",
+        "ingest_webhook_deliver_seconds_sum",
+        "ingest_dead_letters_total",
         "ingest_connections",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",

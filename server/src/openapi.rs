@@ -26,6 +26,10 @@ use crate::call::json_answer;
         crate::keys::generate_key,
         crate::keys::show_key,
         crate::keys::rotate_key,
+        crate::webhooks::show_webhook,
+        crate::webhooks::set_webhook,
+        crate::webhooks::remove_webhook,
+        crate::webhooks::retry_delivery,
         crate::operating::healthz,
         crate::operating::readyz,
         crate::operating::health,
@@ -45,6 +49,9 @@ impl Modify for Schemes {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let token = token.description(Some("The administrator's token, where the server was started with one"));
+        components.add_security_scheme("admin_token", SecurityScheme::Http(token.build()));
         components
             .add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
     }

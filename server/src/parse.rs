@@ -4,8 +4,10 @@
 //! duplicate keys and their order come back as sent. No input makes these functions panic or recurse.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -66,9 +68,37 @@ pub fn batch_array(body: &Bytes, bounds: &Bounds) -> Result<Vec<Result<Draft, Pr
     if !text.trim_ascii_start().starts_with('[') {
         return Err(Problem::Body("send a JSON array of events, or NDJSON as application/x-ndjson".into()));
     }
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    let items = Items { max: bounds.batch_items_max };
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let items = reader.deserialize_seq(items).map_err(|error| not_json(&error))?;
     check_item_count(items.len(), bounds)?;
+    reader.end().map_err(|error| not_json(&error))?;
     Ok(items.iter().map(|item| draft(item.get(), body, bounds)).collect())
+}
+
+/// Reads an array's items, and one more than there may be: an array of four million numbers must not become four million places.
+struct Items {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() <= self.max
+            && let Some(item) = array.next_element()?
+        {
+            items.push(item);
+        }
+        // Of what is too much: only whether it is JSON.
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(items)
+    }
 }
 
 /// Reads a batch: one event on each line; empty lines don't count.
@@ -319,6 +349,11 @@ mod tests {
         for items in [batch_array(&array, &BOUNDS).unwrap(), batch_lines(&lines, &BOUNDS).unwrap()] {
             let ok: Vec<bool> = items.iter().map(Result::is_ok).collect();
             assert_eq!(ok, [true, false, true]);
+        }
+        let wide = Bytes::from(format!("[{}0]", "0,".repeat(1_000_000)));
+        assert!(matches!(batch_array(&wide, &BOUNDS), Err(Problem::TooLarge { field: "batch", max: 1000, .. })));
+        for trailing in ["[7] x", "[7],", "[7", "[7,]", "[7][8]"] {
+            assert!(matches!(batch_array(&Bytes::from(trailing), &BOUNDS), Err(Problem::Body(_))), "{trailing}");
         }
         assert!(batch_array(&Bytes::from_static(b"[]"), &BOUNDS).is_err());
         assert!(batch_lines(&Bytes::from_static(b"\n \n"), &BOUNDS).is_err());

@@ -239,8 +239,8 @@ impl State {
     }
 }
 
-/// What an event counts for against the bound of bytes.
-fn bytes_of(event: &Event) -> usize {
+/// What an event counts for against a bound of bytes.
+pub fn bytes_of(event: &Event) -> usize {
     EVENT_OVERHEAD_BYTES + event.payload.len() + event.event_type.len() + event.dedup_id.as_deref().map_or(0, str::len)
 }
 

@@ -27,6 +27,8 @@ pub enum Problem {
     Unauthorized,
     /// 401: making keys needs the administrator's token.
     AdminTokenWanted,
+    /// 403: keys are made without a token, and the request was for a name that may be anybody's.
+    ForeignHost,
     /// 404: no such route.
     NoRoute,
     /// 404: no such event for this organisation.
@@ -37,6 +39,12 @@ pub enum Problem {
     TooSlow,
     /// 409: the `dedup_id` is another event's.
     Duplicate(Uuid),
+    /// 409: the event is no dead letter, but in this state.
+    NoDeadLetter(&'static str),
+    /// 409: there is no webhook to send to, or it is disabled.
+    NoWebhook,
+    /// 409: a server that keeps no events has nothing to send.
+    KeepsNothing,
     /// 413: too many bytes or items.
     TooLarge {
         /// What is too large.
@@ -75,7 +83,7 @@ pub enum Problem {
     JournalFull,
     /// 503: the database cannot be asked.
     StoreUnavailable,
-    /// 503: the database or the journal's disk did not say in time whether the event is in.
+    /// 503: the database or the journal's disk did not say whether the event is in: not in time, or not before the connection broke.
     OutcomeUnknown,
     /// 503: the server is stopping.
     Stopping,
@@ -94,10 +102,11 @@ impl Problem {
         match self {
             Self::Body(_) | Self::Field { .. } | Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::AdminTokenWanted => StatusCode::UNAUTHORIZED,
+            Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NoRoute | Self::NoEvent => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Duplicate(_) => StatusCode::CONFLICT,
+            Self::Duplicate(_) | Self::NoDeadLetter(_) | Self::NoWebhook | Self::KeepsNothing => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -124,11 +133,15 @@ impl Problem {
             Self::BadRequest => "malformed-request",
             Self::Unauthorized => "invalid-api-key",
             Self::AdminTokenWanted => "admin-token-wanted",
+            Self::ForeignHost => "foreign-host",
             Self::NoRoute => "no-such-route",
             Self::NoEvent => "no-such-event",
             Self::Method(_) => "method-not-allowed",
             Self::TooSlow => "too-slow",
             Self::Duplicate(_) => "duplicate",
+            Self::NoDeadLetter(_) => "no-dead-letter",
+            Self::NoWebhook => "no-webhook",
+            Self::KeepsNothing => "keeps-nothing",
             Self::TooLarge { .. } => "too-large",
             Self::UriTooLong => "uri-too-long",
             Self::ContentType(_) => "content-type",
@@ -156,12 +169,26 @@ impl Problem {
                                    /api/keys/generate makes one"
                 .into(),
             Self::AdminTokenWanted => "send the administrator's token as 'Authorization: Bearer TOKEN'".into(),
+            Self::ForeignHost => {
+                "this server makes keys without a token, and so only for requests to localhost or to an \
+                                  address; use one of these as Host, or start the server with --admin-token"
+                    .into()
+            }
             Self::NoRoute => "there is no such route; GET /api/openapi.json lists all".into(),
             Self::NoEvent => "this organisation has no event with this id".into(),
             Self::Method(allow) => format!("this route takes {allow}"),
             Self::TooSlow => "the request did not arrive in time; send it again, in one piece".into(),
             Self::Duplicate(id) => {
                 format!("an event with this dedup_id was already accepted: its id is {id}; don't send it again")
+            }
+            Self::NoDeadLetter(state) => {
+                format!("the event's state is '{state}'; only a dead letter can be sent again")
+            }
+            Self::NoWebhook => {
+                "there is no webhook to send it to, or it is disabled; POST /api/webhook/config sets one".into()
+            }
+            Self::KeepsNothing => {
+                "this server keeps no events (mode null), so it has none to send; start it in another mode".into()
             }
             Self::TooLarge { field, max, unit } => {
                 format!("{field} is over the limit of {max} {unit}; send less at once")
@@ -191,8 +218,7 @@ impl Problem {
                     .into()
             }
             Self::OutcomeUnknown => {
-                "the storage did not answer in time, so it is not known whether the event is stored; try \
-                                     again with the same dedup_id"
+                "the storage did not answer, so it is not known whether the event is stored; try again with the same dedup_id"
                     .into()
             }
             Self::Stopping => "the server is stopping; send to another one, or try again later".into(),

@@ -1,8 +1,8 @@
 //! Persists what is pending, and finishes rows that wait in the store, at the pace that [`crate::polling`] sets.
 //!
 //! A cycle writes one batch from the pending buffer; unless that batch was full, it then asks the store once whether rows
-//! want the processor (left behind by a crash, or written by `db-first`), claims and completes them. Between claim and
-//! completion, and after a batch is written, is where events are handed on to webhook delivery once there is one.
+//! want the processor (left behind by a crash, or written by `db-first`), claims and completes them. Handing on to webhook
+//! delivery is the store's: what is owed is written with the event, and the same question sees what is due ([`crate::doorbell`]).
 //!
 //! While the store is away nothing is lost: the batch goes back to the front of the buffer and is tried again. An unknown
 //! outcome of a commit does no harm, because writing an event again finds it already there.
@@ -64,6 +64,8 @@ impl Default for ProcessorSettings {
 pub trait Work: Send + Sync + 'static {
     /// See [`Store::insert`], with [`Handling::Done`].
     fn insert(&self, events: &[Arc<Event>]) -> impl Future<Output = Result<Vec<Inserted>, StoreError>> + Send;
+    /// See [`Store::can_write`].
+    fn can_write(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// See [`Store::wants_processing`].
     fn wants_processing(&self, lease_expired_us: i64) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// See [`Store::depth`].
@@ -82,6 +84,10 @@ pub trait Work: Send + Sync + 'static {
 impl Work for Store {
     async fn insert(&self, events: &[Arc<Event>]) -> Result<Vec<Inserted>, StoreError> {
         Self::insert(self, events, Handling::Done).await
+    }
+
+    async fn can_write(&self) -> Result<(), StoreError> {
+        Self::can_write(self).await
     }
 
     async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
@@ -168,6 +174,10 @@ impl<S: Work> Task<S> {
     /// One look for work in both places.
     async fn cycle(&mut self) -> Result<Found, StoreError> {
         let found_pending = self.write_pending().await?;
+        if found_pending == Found::Empty && self.metrics.store_available.get() == 0 {
+            // Looking for rows only reads, and can succeed where nothing can be written.
+            self.store.can_write().await?;
+        }
         let found = match found_pending {
             Found::Full => Found::Full,
             _ => found_pending.max(self.process_stored().await?),
@@ -266,17 +276,18 @@ impl<S: Work> Task<S> {
         let wait = match self.retry_wait {
             Some(wait) => (wait * 2).min(RETRY_WAIT_MAX),
             None => {
-                self.metrics.store_available.set(0);
                 warn!(%cause, pending = self.pending.events(), "the store does not answer; events are kept and tried again");
                 RETRY_WAIT_MIN
             }
         };
+        self.metrics.store_available.set(0);
         self.retry_wait = Some(wait);
         wait
     }
 
     fn store_answered(&mut self) {
-        if self.retry_wait.take().is_some() {
+        // Not this processor alone can find it unavailable; so does the writer of `db-first`.
+        if self.retry_wait.take().is_some() || self.metrics.store_available.get() == 0 {
             self.metrics.store_available.set(1);
             info!(pending = self.pending.events(), "the store answers again");
         }
@@ -362,6 +373,10 @@ mod tests {
                 return Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut));
             }
             Ok(answers)
+        }
+
+        async fn can_write(&self) -> Result<(), StoreError> {
+            self.ask("probe").map(drop)
         }
 
         async fn wants_processing(&self, _lease_expired_us: i64) -> Result<bool, StoreError> {
@@ -524,6 +539,19 @@ mod tests {
             running.fake.rows().asked.iter().filter(|(what, _)| *what == "insert").map(|(_, at)| *at).collect();
         let waits: Vec<_> = tries.windows(2).take(8).map(|pair| (pair[1] - pair[0]).as_millis() - 1).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000], "a millisecond is the insert's own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_another_finds_unavailable_is_tried_until_it_takes_writes() {
+        let running = start(with(Polling::Wake), |_| {});
+        sleep_ms(50).await;
+        running.fake.rows().failures = 3;
+        running.metrics.store_available.set(0);
+        running.pending.wake();
+        sleep_ms(140).await;
+        assert_eq!((running.metrics.store_available.get(), running.fake.asked("probe")), (0, 2));
+        sleep_ms(1_000).await;
+        assert_eq!((running.metrics.store_available.get(), running.fake.asked("probe")), (1, 4));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::call::{Answer, Call, json_answer};
-use crate::event::{Event, rfc3339};
 use crate::problem::Problem;
 use crate::shapes;
 use crate::store::{State, StoredEvent};
@@ -32,7 +31,7 @@ pub async fn get_event(app: &Arc<App>, call: &Call, id: &str) -> Answer {
     let pending =
         app.pending().and_then(|pending| pending.get(id)).filter(|event| event.organization_id == organization.id);
     if let Some(event) = pending {
-        write_event(&mut body, &event, "pending", None);
+        event.write_json(&mut body, Some("pending"), None);
         return Ok(json_answer(StatusCode::OK, body));
     }
     let Some(store) = &app.store else { return Err(Problem::NoEvent) };
@@ -128,7 +127,7 @@ fn filter(query: &str) -> Result<Filter, Problem> {
 
 fn state(name: &str) -> Result<State, Problem> {
     let all = [State::Persisted, State::Delivered, State::Failed, State::DeadLetter];
-    all.into_iter().find(|state| state_name(*state) == name).ok_or_else(|| {
+    all.into_iter().find(|state| state.name() == name).ok_or_else(|| {
         Problem::field(
             "status",
             "'status' is not a state of a persisted event; send persisted, delivered, failed or dead_letter",
@@ -136,32 +135,8 @@ fn state(name: &str) -> Result<State, Problem> {
     })
 }
 
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Persisted => "persisted",
-        State::Delivered => "delivered",
-        State::Failed => "failed",
-        State::DeadLetter => "dead_letter",
-    }
-}
-
 fn write_stored(body: &mut Vec<u8>, stored: &StoredEvent) {
-    write_event(body, &stored.event, state_name(stored.state), Some(stored.persisted_at_us));
-}
-
-/// Writes an event as rule R1 has it. By hand, because the payload goes out as the bytes that came in.
-fn write_event(body: &mut Vec<u8>, event: &Event, state: &str, persisted_at_us: Option<i64>) {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let dedup_id = event.dedup_id.as_deref().map_or("null".to_owned(), quoted);
-    let persisted_at = persisted_at_us.map_or("null".to_owned(), |us| quoted(&rfc3339(us)));
-    let (id, kind, created_at) = (event.id, quoted(&event.event_type), rfc3339(event.created_at_us));
-    body.extend_from_slice(
-        format!("{{\"id\":\"{id}\",\"type\":{kind},\"dedup_id\":{dedup_id},\"payload\":").as_bytes(),
-    );
-    body.extend_from_slice(&event.payload);
-    body.extend_from_slice(
-        format!(",\"state\":\"{state}\",\"created_at\":\"{created_at}\",\"persisted_at\":{persisted_at}}}").as_bytes(),
-    );
+    stored.event.write_json(body, Some(stored.state.name()), Some(stored.persisted_at_us));
 }
 
 #[cfg(test)]

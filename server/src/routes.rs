@@ -14,7 +14,7 @@ use http_body_util::Full;
 use crate::app::App;
 use crate::call::{Answer, Call, EVENTS};
 use crate::problem::Problem;
-use crate::{ingest, keys, openapi, operating, reading};
+use crate::{ingest, keys, openapi, operating, reading, webhooks};
 
 /// Everything that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,14 @@ pub enum Route {
     ShowKey,
     /// `POST /api/keys/rotate`
     RotateKey,
+    /// `GET /api/webhook/config`
+    ShowWebhook,
+    /// `POST /api/webhook/config`
+    SetWebhook,
+    /// `DELETE /api/webhook/config`
+    RemoveWebhook,
+    /// `POST /api/deliveries/{id}/retry`
+    RetryDelivery,
     /// `GET /healthz`
     Healthz,
     /// `GET /readyz`
@@ -49,7 +57,7 @@ pub enum Route {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::PostEvent,
         Self::PostBatch,
         Self::GetEvent,
@@ -58,6 +66,10 @@ impl Route {
         Self::GenerateKey,
         Self::ShowKey,
         Self::RotateKey,
+        Self::ShowWebhook,
+        Self::SetWebhook,
+        Self::RemoveWebhook,
+        Self::RetryDelivery,
         Self::Healthz,
         Self::Readyz,
         Self::Health,
@@ -65,7 +77,7 @@ impl Route {
         Self::OpenApi,
     ];
 
-    /// The route of a path, and the id in it.
+    /// The route of a path, and the id in it. Where several methods share a path it is the one of GET: see [`Route::with`].
     pub fn find(path: &str) -> Option<(Self, &str)> {
         let Some(rest) = path.strip_prefix("/api/") else {
             let route = match path {
@@ -88,6 +100,11 @@ impl Route {
             Some(("events", "batch")) => Self::PostBatch,
             Some(("keys", "generate")) => Self::GenerateKey,
             Some(("keys", "rotate")) => Self::RotateKey,
+            Some(("webhook", "config")) => Self::ShowWebhook,
+            Some(("deliveries", rest)) => {
+                let id = rest.strip_suffix("/retry").filter(|id| is_segment(id))?;
+                return Some((Self::RetryDelivery, id));
+            }
             Some(("events", id)) if is_segment(id) => return Some((Self::GetEvent, id)),
             Some(("ack", id)) if is_segment(id) => return Some((Self::Acknowledge, id)),
             _ => return None,
@@ -106,6 +123,10 @@ impl Route {
             Self::GenerateKey => (Method::POST, "/api/keys/generate"),
             Self::ShowKey => (Method::GET, "/api/keys"),
             Self::RotateKey => (Method::POST, "/api/keys/rotate"),
+            Self::ShowWebhook => (Method::GET, "/api/webhook/config"),
+            Self::SetWebhook => (Method::POST, "/api/webhook/config"),
+            Self::RemoveWebhook => (Method::DELETE, "/api/webhook/config"),
+            Self::RetryDelivery => (Method::POST, "/api/deliveries/{id}/retry"),
             Self::Healthz => (Method::GET, "/healthz"),
             Self::Readyz => (Method::GET, "/readyz"),
             Self::Health => (Method::GET, "/health"),
@@ -114,12 +135,20 @@ impl Route {
         }
     }
 
-    fn check(self, method: &Method) -> Result<(), Problem> {
-        match self.template().0 {
-            Method::POST if method == Method::POST => Ok(()),
-            Method::POST => Err(Problem::Method("POST")),
-            // hyper leaves the body of an answer to HEAD out by itself.
-            _ if method == Method::GET || method == Method::HEAD => Ok(()),
+    /// The route of this one's path that takes the method.
+    pub fn with(self, method: &Method) -> Result<Self, Problem> {
+        // hyper leaves the body of an answer to HEAD out by itself.
+        let reads = method == Method::GET || method == Method::HEAD;
+        match (self, self.template().0) {
+            (Self::ShowWebhook | Self::SetWebhook | Self::RemoveWebhook, _) => match *method {
+                Method::POST => Ok(Self::SetWebhook),
+                Method::DELETE => Ok(Self::RemoveWebhook),
+                _ if reads => Ok(Self::ShowWebhook),
+                _ => Err(Problem::Method("GET, HEAD, POST, DELETE")),
+            },
+            (_, Method::POST) if method == Method::POST => Ok(self),
+            (_, Method::POST) => Err(Problem::Method("POST")),
+            _ if reads => Ok(self),
             _ => Err(Problem::Method("GET, HEAD")),
         }
     }
@@ -138,9 +167,9 @@ pub async fn handle(app: &Arc<App>, call: &mut Call) -> Response<Full<Bytes>> {
         return finish(app, EVENTS, answer);
     }
     let template = route.template().1;
-    let answer = match route.check(call.method()) {
+    let answer = match route.with(call.method()) {
         Err(problem) => Err(problem),
-        Ok(()) => {
+        Ok(route) => {
             let id = id.to_owned();
             // Boxed, so that the hot route's future doesn't carry the room of all the others.
             Box::pin(answer(app, route, &id, call)).await
@@ -159,6 +188,10 @@ async fn answer(app: &Arc<App>, route: Route, id: &str, call: &mut Call) -> Answ
         Route::GenerateKey => keys::generate_key(app, call).await,
         Route::ShowKey => keys::show_key(app, call).await,
         Route::RotateKey => keys::rotate_key(app, call).await,
+        Route::ShowWebhook => webhooks::show_webhook(app, call).await,
+        Route::SetWebhook => webhooks::set_webhook(app, call).await,
+        Route::RemoveWebhook => webhooks::remove_webhook(app, call).await,
+        Route::RetryDelivery => webhooks::retry_delivery(app, call, id).await,
         Route::Healthz => Ok(operating::healthz()),
         Route::Readyz | Route::Health => Ok(operating::readyz(app)),
         Route::Metrics => Ok(operating::metrics(app)),
@@ -185,9 +218,11 @@ mod tests {
     #[test]
     fn each_route_is_found_by_its_own_path_and_nothing_else_is() {
         for route in Route::ALL {
-            let path = route.template().1.replace("{id}", "0190");
-            let id = if path.ends_with("0190") { "0190" } else { "" };
-            assert_eq!(Route::find(&path), Some((route, id)), "{path}");
+            let (method, template) = route.template();
+            let path = template.replace("{id}", "0190");
+            let wanted_id = if path.contains("0190") { "0190" } else { "" };
+            let (found, id) = Route::find(&path).expect(&path);
+            assert_eq!((found.with(&method), id), (Ok(route), wanted_id), "{method} {path}");
         }
         for path in [
             "/",
@@ -197,7 +232,11 @@ mod tests {
             "/api/events/",
             "/api/events/a/b",
             "/api/ack/",
-            "/api/webhook/config",
+            "/api/webhook",
+            "/api/webhook/config/",
+            "/api/deliveries/0190",
+            "/api/deliveries//retry",
+            "/api/deliveries/a/b/retry",
             "/healthz/",
         ] {
             assert_eq!(Route::find(path), None, "{path}");

@@ -30,6 +30,7 @@ use crate::app::{App, Sink};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, SettingsError, count, ms};
 use crate::dedup::Dedup;
+use crate::delivery::{self, Deliveries, DeliverySettings};
 use crate::event::Event;
 use crate::fault::{self, Faults};
 use crate::http::{self, Answerer};
@@ -261,6 +262,7 @@ struct Server {
     app: Arc<App>,
     store: Option<Store>,
     processor: Option<Processor>,
+    deliveries: Option<Deliveries>,
     background: Runtime,
     threads: Vec<JoinHandle<()>>,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -277,15 +279,26 @@ impl Server {
             let (settings, handle) = (settings.clone(), background.handle().clone());
             background.block_on(background.spawn(async move { open(settings, handle).await }))
         };
-        let Parts { app, store, processor } = parts.map_err(io::Error::other)??;
+        let Parts { app, store, processor, deliveries } = parts.map_err(io::Error::other)??;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end_threads, end) = watch::channel(false);
         let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
         let serving = answerers[0].runtime.clone().spawn(http::serve(Arc::clone(&app), listener, answerers, stopped));
-        Ok(Self { app, store, processor, background, threads, serving, stop_accepting, end_threads, shutdown_timeout })
+        Ok(Self {
+            app,
+            store,
+            processor,
+            deliveries,
+            background,
+            threads,
+            serving,
+            stop_accepting,
+            end_threads,
+            shutdown_timeout,
+        })
     }
 
-    fn supervise(self, mut stopped: watch::Receiver<bool>) -> Stopped {
+    fn supervise(mut self, mut stopped: watch::Receiver<bool>) -> Stopped {
         let journal = self.app.journal().cloned();
         self.background.block_on(async {
             tokio::select! {
@@ -296,6 +309,7 @@ impl Server {
         });
         self.app.stopping.store(true, Ordering::Relaxed);
         let _ = self.stop_accepting.send(true);
+        self.deliveries.iter_mut().for_each(Deliveries::stop);
         let finished =
             self.background.block_on(async { tokio::time::timeout(self.shutdown_timeout / 2, self.serving).await });
         if finished.is_err() {
@@ -315,6 +329,9 @@ impl Server {
             }
             if let Some(journal) = &journal {
                 journal.close();
+            }
+            if let Some(deliveries) = self.deliveries {
+                deliveries.shutdown().await;
             }
             if let Some(store) = self.store {
                 let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
@@ -370,6 +387,7 @@ struct Parts {
     app: Arc<App>,
     store: Option<Store>,
     processor: Option<Processor>,
+    deliveries: Option<Deliveries>,
 }
 
 /// Opens the store and puts everything together; runs on the background runtime.
@@ -381,7 +399,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     if settings.mode == Mode::Null {
         let dedup = Dedup::new(&limits, None, counters);
         let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
-        return Ok(Parts { app, store: None, processor: None });
+        return Ok(Parts { app, store: None, processor: None, deliveries: None });
     }
     let store = Store::connect(&settings.database, store_limits(&settings), Arc::clone(&metrics)).await?;
     for (name, value) in store.durability_settings().await? {
@@ -408,8 +426,10 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     dedup.warm(rows, all, now_us);
     let processor = Processor::spawn(store.clone(), pending, Arc::clone(&metrics), processor_settings(&settings));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
-    let app = Arc::new(App::new(settings, sink, Some(offload), dedup, metrics, faults));
-    Ok(Parts { app, store: Some(store), processor: Some(processor) })
+    let delivery = delivery_settings(&settings);
+    let app = Arc::new(App::new(settings, sink, Some(offload), dedup, Arc::clone(&metrics), faults));
+    let deliveries = Deliveries::start(store.clone(), Arc::clone(&app.webhook_guard), metrics, delivery).await?;
+    Ok(Parts { app, store: Some(store), processor: Some(processor), deliveries: Some(deliveries) })
 }
 
 /// Reads the journal, makes pending what the store does not have, and begins to write.
@@ -486,6 +506,31 @@ fn processor_settings(settings: &Settings) -> ProcessorSettings {
     }
 }
 
+fn delivery_settings(settings: &Settings) -> DeliverySettings {
+    let limits = &settings.limits;
+    let (drop_share, duplicate_share) = fault::webhook_shares(&settings.faults());
+    DeliverySettings {
+        schedule: delivery::schedule::Schedule {
+            attempts_max: u32::try_from(limits.webhook_attempts_max).unwrap_or(u32::MAX),
+            wait_first: ms(limits.webhook_wait_ms),
+            wait_factor: u32::try_from(limits.webhook_wait_factor).unwrap_or(u32::MAX),
+            wait_max: ms(limits.webhook_wait_ms_max),
+            retry_after_max: Duration::from_secs(limits.webhook_retry_after_s_max),
+        },
+        bounds: delivery::client::Bounds {
+            timeout: ms(limits.webhook_timeout_ms),
+            connect_timeout: ms(limits.webhook_connect_timeout_ms),
+            response_bytes_max: limits.webhook_response_bytes_max,
+            idle_connections_max: count(limits.webhook_organization_attempts_max),
+        },
+        running_max: count(limits.webhook_attempts_running_max),
+        organization_running_max: count(limits.webhook_organization_attempts_max),
+        lease: ms(limits.webhook_lease_ms),
+        drain_timeout: ms(limits.shutdown_timeout_ms) / 4,
+        faults: delivery::Faults { seed: settings.fault_seed, drop_share, duplicate_share },
+    }
+}
+
 fn build_info(settings: &Settings) -> BuildInfo {
     BuildInfo {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -507,5 +552,6 @@ fn store_limits(settings: &Settings) -> StoreLimits {
         statement_timeout: ms(limits.store_timeout_ms),
         dedup_window: Duration::from_secs(limits.dedup_window_s),
         sync: !fault::keeps_store_unsynced(&settings.faults()),
+        page_bytes_max: count(limits.inbox_bytes_max),
     }
 }

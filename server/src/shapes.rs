@@ -109,6 +109,48 @@ shapes! {
         #[schema(format = DateTime)]
         created_at: Option<String>,
     }
+    /// A wish for a webhook, or for none.
+    WebhookWanted {
+        /// `http://` or `https://`, leading to addresses of the public internet; null removes the webhook.
+        webhook_url: Option<String>,
+    }
+    /// A webhook.
+    WebhookShown {
+        /// Null when there is none.
+        webhook_url: Option<String>,
+        /// False when there is none, or it is disabled.
+        enabled: bool,
+        /// When its secret was made.
+        #[schema(format = DateTime)]
+        created_at: Option<String>,
+        /// When its receiver answered 410 Gone; setting it again enables it.
+        #[schema(format = DateTime)]
+        disabled_at: Option<String>,
+    }
+    /// A webhook, as it was set now.
+    WebhookSet {
+        webhook_url: Option<String>,
+        enabled: bool,
+        #[schema(format = DateTime)]
+        created_at: Option<String>,
+        #[schema(format = DateTime)]
+        disabled_at: Option<String>,
+        /// What deliveries are signed with, this once: `whsec_` and Base64. Left out when the webhook was there before, or was
+        /// removed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        secret: Option<String>,
+        /// How to take the webhook away. Left out when it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false, example = "DELETE /api/webhook/config")]
+        remove: Option<String>,
+    }
+    /// A dead letter that is sent again.
+    Retried {
+        id: Id,
+        /// `failed`, until it is delivered.
+        state: EventState,
+    }
     /// The process lives.
     Health {
         #[schema(example = "ok")]

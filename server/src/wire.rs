@@ -85,17 +85,28 @@ pub struct Io {
     phase: Arc<Phase>,
     /// A full answer that goes out instead of hyper's empty one, and how much of it is out.
     instead: Option<(Vec<u8>, usize)>,
+    /// The system took only a part of the last write: the next one begins in the middle of an answer, with whatever bytes a
+    /// payload has there.
+    in_the_middle: bool,
 }
 
 impl Io {
     /// Notes in `phase` what passes through `stream`.
     pub fn new(stream: TcpStream, phase: Arc<Phase>) -> Self {
-        Self { stream, phase, instead: None }
+        Self { stream, phase, instead: None, in_the_middle: false }
     }
 
     /// The stream itself.
     pub fn into_stream(self) -> TcpStream {
         self.stream
+    }
+
+    fn write_through(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(taken)) = written {
+            self.in_the_middle = taken < bytes.len();
+        }
+        written
     }
 
     fn write_instead(&mut self, context: &mut Context<'_>, claimed: usize) -> Poll<io::Result<usize>> {
@@ -144,8 +155,8 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.instead.is_none() {
-            match parser_answer(bytes) {
-                None => return Pin::new(&mut self.stream).poll_write(context, bytes),
+            match parser_answer(bytes).filter(|_| !self.in_the_middle) {
+                None => return self.write_through(context, bytes),
                 Some(problem) => self.instead = Some((problem.wire(), 0)),
             }
         }
@@ -209,6 +220,25 @@ mod tests {
         ] {
             assert_eq!(parser_answer(bytes.as_bytes()), expected, "{bytes}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_an_answer_goes_out_as_it_is_whatever_it_looks_like() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut io = Io::new(listener.accept().await.unwrap().0, Phase::new());
+        let answer = [b"HTTP/1.1 200 OK\r\n".as_slice(), &vec![b'x'; 64 << 20]].concat();
+        let taken = io.write(&answer).await.unwrap();
+        assert!(taken < answer.len(), "more than the system takes at once");
+        let reading = tokio::spawn(async move {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).await.map(|_| received)
+        });
+        // hyper comes back with what was not taken; here that is what a payload may well hold.
+        let rest = b"HTTP/1.1 400 is how a refusal begins";
+        io.write_all(rest).await.unwrap();
+        drop(io);
+        assert!(reading.await.unwrap().unwrap() == [&answer[..taken], rest].concat());
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use server::config::Database;
 use server::event::Event;
 use server::metrics::{BuildInfo, Metrics};
-use server::store::{Handling, Inserted, KeyRow, State, Store, StoreError, StoreLimits, now_us};
+use server::store::{
+    After, Claimed, Handling, Inserted, KeyRow, Outcome, Replay, SigningSecret, State, Store, StoreError, StoreLimits,
+    now_us,
+};
 use sqlx::{Connection as _, PgConnection};
 use support::{Fresh, aged_event, event, fresh_postgres, fresh_sqlite, open_again};
 use uuid::Uuid;
@@ -54,6 +57,12 @@ on_both_databases! {
     what_was_inserted_is_there_after_opening_again
     a_closed_store_is_unavailable
     the_settings_that_make_a_commit_durable_can_be_read_back
+    only_events_that_come_while_there_is_a_webhook_are_owed_to_it
+    a_delivery_is_claimed_once_until_its_lease_is_over
+    claims_take_no_more_than_asked_of_each_organization_oldest_first
+    what_became_of_deliveries_is_written_with_the_states_of_their_events
+    a_dead_letter_becomes_due_again_only_with_a_webhook
+    a_webhook_costs_an_insert_no_statement
 }
 
 /// The events' outcomes must all be `New`.
@@ -538,4 +547,155 @@ async fn an_event_of_a_transaction_that_commits_late_does_not_appear_behind_the_
         assert!(started.elapsed() < Duration::from_secs(5), "{seen} seen before the commit, {rest} after it, of 4");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Far enough away for a lease that no test outlives.
+const LEASE_US: i64 = 3_600_000_000;
+
+async fn set_webhook(store: &Store, organization: Uuid) {
+    store.set_webhook(organization, "http://a/", &SigningSecret(vec![1; 32]), now_us()).await.expect("set");
+}
+
+async fn claim(store: &Store, organization: Uuid, count: usize, lease_us: i64) -> Vec<Claimed> {
+    store.claim_deliveries(&[(organization, count)], now_us(), lease_us).await.expect("claim")
+}
+
+fn ids(claimed: &[Claimed]) -> Vec<Uuid> {
+    claimed.iter().map(|claimed| claimed.stored.event.id).collect()
+}
+
+async fn only_events_that_come_while_there_is_a_webhook_are_owed_to_it(fresh: Fresh) {
+    let (organization, other, store) = (Uuid::now_v7(), Uuid::now_v7(), &fresh.store);
+    insert_new(store, &many(organization, 3)).await;
+    set_webhook(store, organization).await;
+    let owed = many(organization, 20);
+    insert_new(store, &[owed.as_slice(), &many(other, 5)].concat()).await;
+    store.insert(&owed, Handling::Done).await.expect("a second time");
+    assert_eq!(store.organizations_due(now_us()).await.expect("due"), [organization]);
+    assert!(store.organizations_due(0).await.expect("due").is_empty());
+    store.disable_webhook(organization, "http://another/", now_us()).await.expect("of another URL");
+    let one = event(organization, Some("x"), "1");
+    store.insert(std::slice::from_ref(&one), Handling::Wanted).await.expect("insert");
+    store.disable_webhook(organization, "http://a/", now_us()).await.expect("disable");
+    insert_new(store, &many(organization, 2)).await;
+    set_webhook(store, organization).await;
+    assert!(store.remove_webhook(organization).await.expect("remove"));
+    assert!(!store.remove_webhook(organization).await.expect("remove"));
+    insert_new(store, &many(organization, 2)).await;
+    let claimed = claim(store, organization, 100, now_us() + LEASE_US).await;
+    let wanted: Vec<Uuid> = owed.iter().map(|event| event.id).chain([one.id]).collect();
+    assert_eq!(ids(&claimed), wanted);
+    assert!(claimed.iter().all(|claimed| claimed.webhook.is_none()), "it is gone");
+    assert_eq!(claimed[20].stored.event, *one);
+}
+
+async fn a_delivery_is_claimed_once_until_its_lease_is_over(fresh: Fresh) {
+    let (organization, store) = (Uuid::now_v7(), &fresh.store);
+    set_webhook(store, organization).await;
+    insert_new(store, &many(organization, 10)).await;
+    let (second, _) = open_again(&fresh.database, StoreLimits::default()).await;
+    let short_us = now_us() + 50_000;
+    let (one, two) = tokio::join!(claim(store, organization, 10, short_us), claim(&second, organization, 10, short_us));
+    assert_eq!(one.len() + two.len(), 10);
+    assert!(ids(&one).iter().all(|id| !ids(&two).contains(id)));
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let again = claim(&second, organization, 100, now_us() + LEASE_US).await;
+    assert_eq!(again.len(), 10, "the lease is over");
+    assert_eq!(again[0].webhook, Some(("http://a/".to_owned(), SigningSecret(vec![1; 32]))));
+    // The late claimant changes nothing, unless it has delivered.
+    let late = [After::DeadLetter, After::Retry { attempts: 1, at_us: 0 }, After::Released, After::Delivered];
+    let outcome = |(id, after)| Outcome { event_id: id, lease_us: short_us, after };
+    let outcomes: Vec<_> = ids(&again).into_iter().zip(late).map(outcome).collect();
+    store.record_deliveries(&outcomes).await.expect("record");
+    assert_eq!(claim(store, organization, 100, now_us() + LEASE_US).await, []);
+    for (outcome, state) in
+        outcomes.iter().zip([State::Persisted, State::Persisted, State::Persisted, State::Delivered])
+    {
+        let stored = store.event(organization, outcome.event_id).await.expect("read").expect("there");
+        assert_eq!(stored.state, state, "{:?}", outcome.after);
+    }
+}
+
+async fn claims_take_no_more_than_asked_of_each_organization_oldest_first(fresh: Fresh) {
+    let (one, two, store) = (Uuid::now_v7(), Uuid::now_v7(), &fresh.store);
+    set_webhook(store, one).await;
+    set_webhook(store, two).await;
+    let (of_one, of_two) = (many(one, 50), many(two, 5));
+    insert_new(store, &[of_one.as_slice(), &of_two].concat()).await;
+    let turns = [(one, 3), (Uuid::now_v7(), 4), (two, 9)];
+    let claimed = store.claim_deliveries(&turns, now_us(), now_us() + LEASE_US).await.expect("claim");
+    let wanted: HashSet<Uuid> = of_one[..3].iter().chain(&of_two).map(|event| event.id).collect();
+    assert_eq!(ids(&claimed).into_iter().collect::<HashSet<_>>(), wanted);
+    assert_eq!(store.organizations_due(now_us()).await.expect("due"), [one]);
+}
+
+async fn what_became_of_deliveries_is_written_with_the_states_of_their_events(fresh: Fresh) {
+    let (organization, store) = (Uuid::now_v7(), &fresh.store);
+    set_webhook(store, organization).await;
+    let events = many(organization, 6);
+    insert_new(store, &events).await;
+    store.acknowledge(organization, events[5].id).await.expect("its reader has it");
+    let lease_us = now_us() + LEASE_US;
+    claim(store, organization, 10, lease_us).await;
+    let later_us = lease_us + 5;
+    let afters = [
+        After::Delivered,
+        After::DeadLetter,
+        After::Retry { attempts: 3, at_us: 7 },
+        After::Retry { attempts: 1, at_us: later_us },
+        After::Released,
+        After::Retry { attempts: 1, at_us: later_us },
+    ];
+    let outcome = |(event, after): (&Arc<Event>, After)| Outcome { event_id: event.id, lease_us, after };
+    let outcomes: Vec<_> = events.iter().zip(afters).map(outcome).collect();
+    for _ in 0..2 {
+        store.record_deliveries(&outcomes).await.expect("record, also a second time");
+    }
+    for (event, state) in events.iter().zip([
+        State::Delivered,
+        State::DeadLetter,
+        State::Failed,
+        State::Failed,
+        State::Persisted,
+        State::Delivered,
+    ]) {
+        assert_eq!(store.event(organization, event.id).await.expect("read").expect("there").state, state);
+    }
+    assert_eq!(fresh.metrics.events_delivered.get(), 2, "once each");
+    let again = claim(store, organization, 10, lease_us).await;
+    let found: Vec<_> = again.iter().map(|claimed| (claimed.stored.event.id, claimed.attempts)).collect();
+    assert_eq!(found, [(events[2].id, 3), (events[4].id, 0)]);
+}
+
+async fn a_dead_letter_becomes_due_again_only_with_a_webhook(fresh: Fresh) {
+    let (organization, store) = (Uuid::now_v7(), &fresh.store);
+    set_webhook(store, organization).await;
+    let events = many(organization, 2);
+    insert_new(store, &events).await;
+    let lease_us = now_us() + LEASE_US;
+    claim(store, organization, 10, lease_us).await;
+    let dead = events[0].id;
+    let replay = async |organization, id| store.replay(organization, id, now_us()).await.expect("replay");
+    assert_eq!(replay(organization, dead).await, Replay::NotDead(State::Persisted));
+    store.record_deliveries(&[Outcome { event_id: dead, lease_us, after: After::DeadLetter }]).await.expect("record");
+    assert_eq!(replay(Uuid::now_v7(), dead).await, Replay::NoEvent);
+    store.remove_webhook(organization).await.expect("remove");
+    assert_eq!(replay(organization, dead).await, Replay::NoWebhook);
+    set_webhook(store, organization).await;
+    assert_eq!(replay(organization, dead).await, Replay::Due);
+    assert_eq!(replay(organization, dead).await, Replay::NotDead(State::Failed));
+    let claimed = claim(store, organization, 10, lease_us).await;
+    assert_eq!((ids(&claimed), claimed[0].attempts), (vec![dead], 0));
+}
+
+async fn a_webhook_costs_an_insert_no_statement(fresh: Fresh) {
+    let (with, without, store) = (Uuid::now_v7(), Uuid::now_v7(), &fresh.store);
+    set_webhook(store, with).await;
+    let mut costs = Vec::new();
+    for organization in [without, with] {
+        let before = fresh.metrics.statements_all();
+        insert_new(store, &many(organization, 100)).await;
+        costs.push(fresh.metrics.statements_all() - before);
+    }
+    assert_eq!(costs[0], costs[1]);
 }

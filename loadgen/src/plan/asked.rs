@@ -208,7 +208,8 @@ impl Asked {
         Self::from_toml(text, Path::new(name))
     }
 
-    pub(crate) fn from_toml(text: &str, path: &Path) -> Result<Self, PlanError> {
+    /// Reads the text of a plan file; `path` is for its errors.
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self, PlanError> {
         toml::from_str(text).map_err(|source| PlanError::Toml { path: path.to_owned(), source: Box::new(source) })
     }
 

@@ -186,7 +186,8 @@ impl Asked {
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(Some(url.to_owned())),
             Some(other) => Err(wrong(
                 "--database",
-                other,
+                // Not what follows: in a URL that is nearly right that is a password.
+                other.split("://").next().unwrap_or_default(),
                 "is no database that the reference server can be started on",
                 "give sqlite (a file in a temporary folder) or postgres://USER@HOST:PORT/NAME",
             )),

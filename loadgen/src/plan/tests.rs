@@ -150,8 +150,8 @@ fn what_is_unknown_or_does_not_go_together_is_refused_with_the_remedy() {
             "--mode = fast: is unknown; allowed: null, cache-first, db-first; choose one or more of these, separated by commas",
         ),
         (
-            vec!["--database", "mysql://x"],
-            "--database = mysql://x: is no database that the reference server can be started on; give sqlite (a file in a \
+            vec!["--database", "mysql://me:hunter2@x"],
+            "--database = mysql: is no database that the reference server can be started on; give sqlite (a file in a \
              temporary folder) or postgres://USER@HOST:PORT/NAME",
         ),
         (

@@ -92,6 +92,12 @@ pub fn keeps_store_unsynced(faults: &[Fault]) -> bool {
     faults.iter().any(|fault| fault.kind == Kind::StoreSyncOff)
 }
 
+/// The shares of events that are dropped and doubled on the way to their webhooks, 0..=1.
+pub fn webhook_shares(faults: &[Fault]) -> (f64, f64) {
+    let share = |name| faults.iter().find(|fault| fault.kind.name() == name).and_then(|fault| fault.kind.share());
+    (share("webhook-drop").unwrap_or(0.0), share("webhook-duplicate").unwrap_or(0.0))
+}
+
 /// What an event is told apart by, for [`hits`]: its `dedup_id`, or without one its payload.
 pub fn identity<'a>(dedup_id: Option<&'a str>, payload: &'a [u8]) -> &'a [u8] {
     dedup_id.map_or(payload, str::as_bytes)

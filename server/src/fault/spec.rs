@@ -62,6 +62,10 @@ forms! {
         "burns this much processor time for each event request, or this share of what its thread uses";
     "memory" = "SIZE", "1KiB":
         "holds this much memory for each event, for ever";
+    "webhook-drop" = "SHARE", "0.01":
+        "counts as delivered to its webhook and is never sent";
+    "webhook-duplicate" = "SHARE", "0.01":
+        "is sent to its webhook twice";
     "poll-query" = "QUERIES", "1":
         "asks the database so many times more at each poll";
     "store-sync" = "off", "off":
@@ -137,6 +141,8 @@ pub enum Kind {
     Throttle { requests_per_s: u64 },
     Cpu(Cpu),
     Memory { bytes: usize },
+    WebhookDrop(f64),
+    WebhookDuplicate(f64),
     PollQuery { queries: u32 },
     StoreSyncOff,
 }
@@ -158,6 +164,8 @@ impl Kind {
             Self::Throttle { .. } => "throttle",
             Self::Cpu(_) => "cpu",
             Self::Memory { .. } => "memory",
+            Self::WebhookDrop(_) => "webhook-drop",
+            Self::WebhookDuplicate(_) => "webhook-duplicate",
             Self::PollQuery { .. } => "poll-query",
             Self::StoreSyncOff => "store-sync",
         }
@@ -172,7 +180,9 @@ impl Kind {
             | Self::AckDelay { share, .. }
             | Self::Status { share, .. }
             | Self::CloseBefore(share)
-            | Self::CloseAfter(share) => Some(share),
+            | Self::CloseAfter(share)
+            | Self::WebhookDrop(share)
+            | Self::WebhookDuplicate(share) => Some(share),
             _ => None,
         }
     }
@@ -185,6 +195,8 @@ impl Kind {
                 | Self::Duplicate(_)
                 | Self::Corrupt(_)
                 | Self::Memory { .. }
+                | Self::WebhookDrop(_)
+                | Self::WebhookDuplicate(_)
                 | Self::PollQuery { .. }
                 | Self::StoreSyncOff
         )
@@ -304,6 +316,8 @@ fn kind(name: &str, value: &str) -> Result<Kind, String> {
         "cpu" => Kind::Cpu(cpu(value)?),
         "memory" => Kind::Memory { bytes: size(value)? },
         "store-sync" if value == "off" => Kind::StoreSyncOff,
+        "webhook-drop" => Kind::WebhookDrop(share(value)?),
+        "webhook-duplicate" => Kind::WebhookDuplicate(share(value)?),
         "poll-query" => Kind::PollQuery { queries: whole(value, POLL_QUERIES_MAX)? as u32 },
         _ => return Err(format!("'{value}' is no value for it")),
     })
@@ -428,6 +442,8 @@ mod tests {
             ("cpu=20us", Kind::Cpu(Cpu::Time(Duration::from_micros(20)))),
             ("cpu=10%", Kind::Cpu(Cpu::Share(0.1))),
             ("memory=2KiB", Kind::Memory { bytes: 2048 }),
+            ("webhook-drop=0.5", Kind::WebhookDrop(0.5)),
+            ("webhook-duplicate=0.5", Kind::WebhookDuplicate(0.5)),
             ("poll-query=1", Kind::PollQuery { queries: 1 }),
             ("store-sync=off", Kind::StoreSyncOff),
         ] {

@@ -42,6 +42,7 @@ use self::recovery::{Recovered, RecoveredSegment, RecoveryError, recover};
 use self::segments::{DiskError, NoSegment, Sealed, Segments, Sizes};
 use self::supplier::{Supplier, Watch};
 use crate::config::{JournalSync, Limits, ms};
+use crate::dedup::Entry;
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::pending::{Hold, Pending};
@@ -141,7 +142,9 @@ struct Shared {
 #[derive(Debug)]
 struct Waiting {
     event: Arc<Event>,
-    answer: oneshot::Sender<Result<(), Problem>>,
+    /// Goes with the event, because the request may be given up and the event is in all the same.
+    entry: Option<Entry>,
+    answer: oneshot::Sender<Result<Option<Entry>, Problem>>,
 }
 
 impl Opened {
@@ -238,10 +241,11 @@ fn start_threads<D: Disk>(
 
 impl Journal {
     /// Resolves once the event is in the journal and pending, or surely not, or its outcome cannot be known in time.
-    pub async fn write(&self, event: Arc<Event>) -> Result<(), Problem> {
+    /// The entry comes back when the event is in; when the outcome is not known, or nobody waits any more, it goes the event's way.
+    pub async fn write(&self, event: Arc<Event>, entry: Option<Entry>) -> Result<Option<Entry>, Problem> {
         self.shared.pending.reserve(&event).map_err(|_| Problem::Full)?;
         let (answer, answered) = oneshot::channel();
-        if let Err(refused) = self.shared.handoff.submit(Waiting { event, answer }) {
+        if let Err(refused) = self.shared.handoff.submit(Waiting { event, entry, answer }) {
             self.shared.pending.forget(&refused.event);
             return Err(Problem::Stopping);
         }
@@ -314,14 +318,17 @@ impl Shared {
     /// These are safe: the processor may have them, and their senders may know.
     fn synced(&self, batch: Vec<Waiting>, hold: &Hold) {
         self.pending.queue(batch.iter().map(|waiting| &waiting.event), hold);
-        for Waiting { answer, .. } in batch {
-            // Who has gone away is not told; the event is in all the same.
-            let _ = answer.send(Ok(()));
+        for Waiting { answer, mut entry, .. } in batch {
+            if let Some(entry) = &mut entry {
+                entry.set_in();
+            }
+            // Who has gone away is not told; the event is in all the same, and its entry is made here.
+            let _ = answer.send(Ok(entry));
         }
     }
 
     fn refuse(&self, waiting: &mut Vec<Waiting>, problem: &Problem) {
-        for Waiting { event, answer } in waiting.drain(..) {
+        for Waiting { event, answer, .. } in waiting.drain(..) {
             self.pending.forget(&event);
             let _ = answer.send(Err(problem.clone()));
         }

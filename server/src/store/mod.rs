@@ -5,6 +5,18 @@
 //!
 //! Not here: retries (the processor's), caches (the callers'), and what a state means to a webhook.
 
+// First, because the macro is for the modules below it.
+/// Calls the method of the same name of whichever store it is.
+macro_rules! either {
+    ($store:expr, $inner:ident => $call:expr) => {
+        match $store.backend.as_ref() {
+            Backend::Sqlite($inner) => $call,
+            Backend::Postgres($inner) => $call,
+        }
+    };
+}
+
+mod deliveries;
 mod postgres;
 mod sqlite;
 
@@ -14,11 +26,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::{TryStream, TryStreamExt};
 use uuid::Uuid;
 
 use crate::config::Database;
+use crate::doorbell::Doorbell;
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
+
+pub use deliveries::{After, Claimed, Outcome, Replay, SigningSecret, Webhook};
 
 /// An event as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +43,8 @@ pub struct StoredEvent {
     pub event: Event,
     /// Where it stands.
     pub state: State,
-    /// When the transaction that wrote it was about to commit (microseconds since the epoch, before the commit).
+    /// When the transaction that wrote it was about to commit (microseconds since the epoch, before the commit); never before the
+    /// event was taken in, also when the clock was set back in between.
     pub persisted_at_us: i64,
 }
 
@@ -42,6 +59,18 @@ pub enum State {
     Failed,
     /// Its webhook failed for good.
     DeadLetter,
+}
+
+impl State {
+    /// As the contract spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Persisted => "persisted",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }
 
 /// What became of one event of an insert.
@@ -103,6 +132,8 @@ pub struct StoreLimits {
     pub dedup_window: Duration,
     /// A commit is durable when it returns; `false` is a fault on purpose (`store-sync=off`).
     pub sync: bool,
+    /// Bytes of payloads on one page of an inbox, unless its first event alone has more.
+    pub page_bytes_max: usize,
 }
 
 impl Default for StoreLimits {
@@ -114,6 +145,7 @@ impl Default for StoreLimits {
             statement_timeout: Duration::from_secs(10),
             dedup_window: Duration::from_secs(24 * 60 * 60),
             sync: true,
+            page_bytes_max: 16 << 20,
         }
     }
 }
@@ -213,22 +245,13 @@ impl From<sqlx::Error> for StoreError {
 pub struct Store {
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,
+    doorbell: Arc<Doorbell>,
 }
 
 #[derive(Debug)]
 enum Backend {
     Sqlite(sqlite::SqliteStore),
     Postgres(postgres::PostgresStore),
-}
-
-/// Calls the method of the same name of whichever store it is.
-macro_rules! either {
-    ($store:expr, $inner:ident => $call:expr) => {
-        match $store.backend.as_ref() {
-            Backend::Sqlite($inner) => $call,
-            Backend::Postgres($inner) => $call,
-        }
-    };
 }
 
 impl Store {
@@ -242,7 +265,7 @@ impl Store {
                 Backend::Postgres(postgres::PostgresStore::connect(url, limits, metrics.clone()).await?)
             }
         };
-        Ok(Self { backend: Arc::new(backend), metrics })
+        Ok(Self { backend: Arc::new(backend), metrics, doorbell: Arc::default() })
     }
 
     /// Writes the events; the answers are in the order of the events. Counts `events_persisted` and `persist_seconds`.
@@ -262,6 +285,7 @@ impl Store {
                 self.metrics.persist_seconds.observe(seconds);
             }
         }
+        self.doorbell.committed(events);
         Ok(outcomes)
     }
 
@@ -310,8 +334,9 @@ impl Store {
     ) -> Result<Page, StoreError> {
         let after = cursor.map(Cursor::decode).transpose()?.unwrap_or_default();
         let limit_rows = row_count(limit.saturating_add(1));
-        let mut rows = either!(self, store => store.inbox(organization_id, state, limit_rows, after).await)?;
-        let more = rows.len() > limit;
+        let rows = either!(self, store => store.inbox(organization_id, state, limit_rows, after).await)?;
+        let more = rows.more || rows.events.len() > limit;
+        let mut rows = rows.events;
         rows.truncate(limit);
         let next_cursor = if more { rows.last().map(|(at, _)| at.encode()) } else { None };
         Ok(Page { events: rows.into_iter().map(|(_, event)| event).collect(), next_cursor })
@@ -341,9 +366,12 @@ impl Store {
         either!(self, store => store.replace_key(old_hash, new).await)
     }
 
-    /// Whether rows want the processor: received, or claimed before `lease_expired_us` by a process that has not finished them.
+    /// Whether rows want the processor: received, or claimed before `lease_expired_us` (or in what is still the future) by a process
+    /// that has not finished them. The same statement looks when the next webhook delivery is due, and tells the [`Doorbell`].
     pub async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        either!(self, store => store.wants_processing(lease_expired_us).await)
+        let (wanted, due_at_us) = either!(self, store => store.wants_processing(lease_expired_us).await)?;
+        self.doorbell.polled(due_at_us);
+        Ok(wanted)
     }
 
     /// How many rows want the processor (see [`Store::wants_processing`]).
@@ -364,6 +392,16 @@ impl Store {
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), StoreError> {
         either!(self, store => store.ping().await)
+    }
+
+    /// Whether the database takes writes. Leaves nothing behind.
+    pub async fn can_write(&self) -> Result<(), StoreError> {
+        either!(self, store => store.can_write().await)
+    }
+
+    /// Shows the store as unavailable, until the processor finds that it takes writes again.
+    pub fn mark_unavailable(&self) {
+        self.metrics.store_available.set(0);
     }
 
     /// The settings that decide what a commit is worth, read back from the database.
@@ -388,6 +426,15 @@ const MICROSECONDS_PER_SECOND: f64 = 1e6;
 /// How far the clock that made an id may lie behind the one that stamped the event (they are read one after the other, and
 /// UUIDv7 cuts to milliseconds).
 const ID_CLOCK_SLACK_MS: i64 = 60_000;
+
+/// How far ahead of this machine's clock that of another process on the same database may be. A claim from later than that was
+/// made before a clock was set back; its lease would last until the clock has caught up, and so it counts as over.
+const CLAIM_CLOCK_SLACK_US: i64 = 60_000_000;
+
+/// Claims that are later than this are over, see [`CLAIM_CLOCK_SLACK_US`].
+fn claim_us_max() -> i64 {
+    now_us().saturating_add(CLAIM_CLOCK_SLACK_US)
+}
 
 /// The smallest UUIDv7 of an event taken in at `since_us`.
 fn oldest_id(since_us: i64) -> Uuid {
@@ -463,6 +510,33 @@ fn payload_text(event: &Event) -> Result<&str, sqlx::Error> {
 #[derive(Debug)]
 struct Counter {
     metrics: Arc<Metrics>,
+}
+
+/// Rows of an inbox, read until they would not fit on a page.
+struct Rows {
+    events: Vec<(Cursor, StoredEvent)>,
+    /// The last one that was read did not fit, and is not among `events`.
+    more: bool,
+}
+
+impl Rows {
+    /// Reads one after the other: a thousand of the largest events would be a quarter of a gigabyte, several times over.
+    async fn read<R>(
+        mut rows: impl TryStream<Ok = R, Error = sqlx::Error> + Unpin,
+        event: impl Fn(&R) -> Result<(Cursor, StoredEvent), sqlx::Error>,
+        bytes_max: usize,
+    ) -> Result<Self, sqlx::Error> {
+        let (mut events, mut bytes) = (Vec::new(), 0usize);
+        while let Some(row) = rows.try_next().await? {
+            let (at, stored) = event(&row)?;
+            bytes = bytes.saturating_add(stored.event.payload.len());
+            if bytes > bytes_max && !events.is_empty() {
+                return Ok(Self { events, more: true });
+            }
+            events.push((at, stored));
+        }
+        Ok(Self { events, more: false })
+    }
 }
 
 impl Counter {

@@ -3,19 +3,23 @@
 //! A batch is one INSERT and commits by itself; only its conflicts, which are rare, take a transaction. What a commit is
 //! worth is the server's setting (`synchronous_commit`, `fsync`): this code reads it back and changes nothing.
 
+mod deliveries;
+
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, fresh_status, now_us, payload_text, state_of, statuses_of,
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -23,16 +27,21 @@ use crate::metrics::{Metrics, Statement};
 /// `xid8` and `pg_current_xact_id` came with this version.
 const SERVER_VERSION_MIN: i32 = 130_000;
 
-/// How much longer than the server's own statement timeout a reply is waited for, before the connection counts as dead.
+/// How much longer than the server's own statement timeout a reply is waited for, before the connection counts as dead. Also how
+/// long a connection whose caller is done with it may take to be ready for the next one.
 const REPLY_GRACE: Duration = Duration::from_secs(2);
 
-/// One answer row and not one per event: the ids travel as an array, and only when some are missing.
+/// One answer row and not one per event: the ids travel as an array, and only when some are missing. What is owed to a webhook
+/// is written in the same statement.
 const INSERT: &str = "WITH written AS (
     INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at)
-    SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, $8
+    SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, greatest(inserted_at, $8)
     FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
         AS fresh (id, organization_id, event_type, dedup_id, payload, inserted_at)
-    ON CONFLICT DO NOTHING RETURNING id)
+    ON CONFLICT DO NOTHING RETURNING id, organization_id, inserted_at),
+    owed AS (
+    INSERT INTO deliveries (event_id, organization_id, next_attempt_at, attempts)
+    SELECT id, organization_id, inserted_at, 0 FROM written JOIN webhooks USING (organization_id) WHERE disabled_at IS NULL)
     SELECT CASE WHEN count(*) < $9 THEN array_agg(id) END FROM written HAVING count(*) > 0";
 
 /// The columns that [`stored_event`] reads.
@@ -47,6 +56,7 @@ pub(super) struct PostgresStore {
     pool: PgPool,
     counter: Counter,
     dedup_window_us: i64,
+    page_bytes_max: usize,
     reply_timeout: Duration,
 }
 
@@ -86,7 +96,13 @@ impl PostgresStore {
         sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(|error| cannot_open(place, &error))?;
         let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
         let reply_timeout = limits.statement_timeout + REPLY_GRACE;
-        Ok(Self { pool, counter: Counter { metrics }, dedup_window_us, reply_timeout })
+        Ok(Self {
+            pool,
+            counter: Counter { metrics },
+            dedup_window_us,
+            page_bytes_max: limits.page_bytes_max,
+            reply_timeout,
+        })
     }
 
     pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
@@ -281,7 +297,7 @@ impl PostgresStore {
         state: Option<State>,
         limit: i64,
         after: Cursor,
-    ) -> Result<Vec<(Cursor, StoredEvent)>, StoreError> {
+    ) -> Result<Rows, StoreError> {
         // Rows of transactions that are not over, or that began before one that is not over, come with a later page: only
         // so does nothing ever appear behind a cursor. See the migration.
         let text = match state {
@@ -302,8 +318,9 @@ impl PostgresStore {
         if let Some(state) = state {
             query = query.bind(statuses_of(state).to_vec());
         }
-        let rows = self.run(Statement::Select, query.fetch_all(&mut *self.connection().await?)).await?;
-        self.counter.checked(rows.iter().map(stored_event).collect())
+        let mut connection = self.connection().await?;
+        let rows = Rows::read(query.fetch(&mut *connection), stored_event, self.page_bytes_max);
+        self.run(Statement::Select, rows).await
     }
 
     /// Whether the row became delivered now (false: it was before, or is not there).
@@ -361,21 +378,25 @@ impl PostgresStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar::<_, bool>(
+    /// Whether rows want processing, and when the next delivery is due.
+    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
+        let query = sqlx::query_as::<_, (bool, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > $2),
+             (SELECT MIN(next_attempt_at) FROM deliveries)",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.run(Statement::Select, query.fetch_one(&mut *self.connection().await?)).await
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT (SELECT COUNT(*) FROM events WHERE status = 'received')
-             + (SELECT COUNT(*) FROM events WHERE status = 'processing' AND processing_started_at < $1)",
+             + (SELECT COUNT(*) FROM events WHERE status = 'processing'
+                AND (processing_started_at < $1 OR processing_started_at > $2))",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         let rows = self.run(Statement::Count, query.fetch_one(&mut *self.connection().await?)).await?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
@@ -385,15 +406,15 @@ impl PostgresStore {
         // received rows before them they would wait for as long as events keep coming.
         let query = sqlx::query_scalar(
             "WITH expired AS MATERIALIZED (
-                 SELECT id FROM events WHERE status = 'processing' AND processing_started_at < $2
-                 ORDER BY processing_started_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+                 SELECT id FROM events WHERE status = 'processing'
+                 AND (processing_started_at < $2 OR processing_started_at > $4) ORDER BY processing_started_at LIMIT $3 FOR UPDATE SKIP LOCKED),
              received AS MATERIALIZED (
                  SELECT id FROM events WHERE status = 'received'
                  ORDER BY inserted_at LIMIT $3 - (SELECT count(*) FROM expired) FOR UPDATE SKIP LOCKED)
              UPDATE events SET status = 'processing', processing_started_at = $1
              WHERE id IN (SELECT id FROM expired UNION ALL SELECT id FROM received) RETURNING id",
         );
-        let query = query.bind(now_us).bind(lease_expired_us).bind(limit);
+        let query = query.bind(now_us).bind(lease_expired_us).bind(limit).bind(claim_us_max());
         self.run(Statement::Update, query.fetch_all(&mut *self.connection().await?)).await
     }
 
@@ -413,6 +434,11 @@ impl PostgresStore {
         Ok(())
     }
 
+    pub(super) async fn can_write(&self) -> Result<(), StoreError> {
+        // No lock keeps all writers out, as in SQLite: who answers takes writes.
+        self.ping().await
+    }
+
     pub(super) async fn durability_settings(&self) -> Result<Vec<(String, String)>, StoreError> {
         let query = sqlx::query_as(
             "SELECT name, setting FROM pg_settings
@@ -425,8 +451,8 @@ impl PostgresStore {
         self.pool.close().await;
     }
 
-    async fn connection(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, StoreError> {
-        self.counter.checked(self.pool.acquire().await)
+    async fn connection(&self) -> Result<Lease, StoreError> {
+        self.counter.checked(self.pool.acquire().await).map(Lease)
     }
 
     /// Counts a statement, and gives up on a server that has vanished without closing its connections.
@@ -442,6 +468,39 @@ impl PostgresStore {
             }
         };
         self.counter.run(kind, bounded).await
+    }
+}
+
+/// A connection on loan from the pool. The pool asks each one that comes back for a sign of life, and waits for it without end:
+/// four connections that stalled (a firewall has forgotten them, the machine behind them is gone) would be all that it has.
+struct Lease(PoolConnection<Postgres>);
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let returning = self.0.return_to_pool();
+        // Without a runtime the process is ending, and the connection ends with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Given up, it is closed and makes room for a new one.
+                if tokio::time::timeout(REPLY_GRACE, returning).await.is_err() {
+                    tracing::warn!("a connection to the database gives no sign of life and is closed");
+                }
+            });
+        }
     }
 }
 

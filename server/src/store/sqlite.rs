@@ -3,6 +3,12 @@
 //! `synchronous=FULL`: a commit returns after the WAL is synced, so a persisted event survives power loss. The WAL is copied
 //! back by the writer itself, within a commit, once it has grown by [`WAL_AUTOCHECKPOINT_PAGES`]; readers here are short, so
 //! none of them keeps it from being reused.
+//!
+//! A sync that fails does not stop the server, unlike one of the journal. The commit fails and nobody is told yes; the next one
+//! writes its own frames over the failed ones and syncs those, and no earlier commit hangs on them, because each was synced
+//! before it counted. A copy back whose sync fails is not noted as done and is done again.
+
+mod deliveries;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,12 +16,12 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Counter, Cursor, Handling, Holder, Inserted, KeyRow, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, fresh_status, now_us, payload_text, state_of, statuses_of,
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -40,7 +46,7 @@ fn insert_text(rows: usize) -> String {
     format!(
         "WITH fresh (id, organization_id, event_type, dedup_id, payload, inserted_at) AS (VALUES {values}) \
          INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at) \
-         SELECT id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, ?, ? FROM fresh WHERE true \
+         SELECT id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, ?, max(inserted_at, ?) FROM fresh WHERE true \
          ON CONFLICT DO NOTHING"
     )
 }
@@ -52,6 +58,13 @@ macro_rules! event_columns {
     };
 }
 
+/// Creates the file for its owner alone, where there is none: events are nobody else's business. SQLite gives the files beside it
+/// the same permissions. What goes wrong is told when the file is opened.
+fn create(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+}
+
 #[derive(Debug)]
 pub(super) struct SqliteStore {
     /// One connection: SQLite has one writer at a time, and waiting for it here is fairer than its busy handler.
@@ -59,10 +72,12 @@ pub(super) struct SqliteStore {
     readers: SqlitePool,
     counter: Counter,
     dedup_window_us: i64,
+    page_bytes_max: usize,
 }
 
 impl SqliteStore {
     pub(super) async fn connect(path: &Path, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        create(path);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .busy_timeout(limits.statement_timeout)
@@ -84,15 +99,24 @@ impl SqliteStore {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let writer =
-            pool(1).connect_with(writer_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        let writer = pool(1)
+            .after_release(|connection, _| Box::pin(may_be_used_again(connection)))
+            .connect_with(writer_options)
+            .await
+            .map_err(|error| cannot_open(path, &error.to_string()))?;
         let migrations = sqlx::migrate!("migrations/sqlite");
         migrations.run(&writer).await.map_err(|error| cannot_open(path, &error.to_string()))?;
         let readers = pool(limits.sqlite_readers_max.max(1));
         let readers =
             readers.connect_with(reader_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
         let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
-        Ok(Self { writer, readers, counter: Counter { metrics }, dedup_window_us })
+        Ok(Self {
+            writer,
+            readers,
+            counter: Counter { metrics },
+            dedup_window_us,
+            page_bytes_max: limits.page_bytes_max,
+        })
     }
 
     pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
@@ -227,7 +251,7 @@ impl SqliteStore {
 
     pub(super) async fn existing(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         let query = sqlx::query_scalar("SELECT id FROM events WHERE id IN (SELECT unhex(value) FROM json_each(?1))");
-        let query = query.bind(json_of(ids));
+        let query = query.bind(json_ids(ids));
         self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await
     }
 
@@ -245,7 +269,7 @@ impl SqliteStore {
         state: Option<State>,
         limit: i64,
         after: Cursor,
-    ) -> Result<Vec<(Cursor, StoredEvent)>, StoreError> {
+    ) -> Result<Rows, StoreError> {
         let text = match state {
             None => concat!(
                 "SELECT ",
@@ -262,8 +286,9 @@ impl SqliteStore {
         for status in state.into_iter().flat_map(statuses_of) {
             query = query.bind(status);
         }
-        let rows = self.counter.run(Statement::Select, query.fetch_all(&mut *self.reader().await?)).await?;
-        self.counter.checked(rows.iter().map(stored_event).collect())
+        let mut connection = self.reader().await?;
+        let rows = Rows::read(query.fetch(&mut *connection), stored_event, self.page_bytes_max);
+        self.counter.run(Statement::Select, rows).await
     }
 
     /// Whether the row became delivered now (false: it was before, or is not there).
@@ -321,21 +346,25 @@ impl SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar::<_, bool>(
+    /// Whether rows want processing, and when the next delivery is due.
+    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
+        let query = sqlx::query_as::<_, (bool, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
-             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)
+             OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > ?2),
+             (SELECT MIN(next_attempt_at) FROM deliveries)",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT (SELECT COUNT(*) FROM events WHERE status = 'received')
-             + (SELECT COUNT(*) FROM events WHERE status = 'processing' AND processing_started_at < ?1)",
+             + (SELECT COUNT(*) FROM events WHERE status = 'processing'
+                AND (processing_started_at < ?1 OR processing_started_at > ?2))",
         );
-        let query = query.bind(lease_expired_us);
+        let query = query.bind(lease_expired_us).bind(claim_us_max());
         let rows = self.counter.run(Statement::Count, query.fetch_one(&mut *self.reader().await?)).await?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
@@ -345,14 +374,14 @@ impl SqliteStore {
         // claims come first: with received rows before them they would wait for as long as events keep coming.
         let query = sqlx::query_scalar(
             "UPDATE events SET status = 'processing', processing_started_at = ?1 WHERE seq IN (
-                 SELECT seq FROM (SELECT seq FROM events WHERE status = 'processing' AND processing_started_at < ?2
-                                  ORDER BY processing_started_at LIMIT ?3)
+                 SELECT seq FROM (SELECT seq FROM events WHERE status = 'processing'
+                                  AND (processing_started_at < ?2 OR processing_started_at > ?4) ORDER BY processing_started_at LIMIT ?3)
                  UNION ALL
                  SELECT seq FROM (SELECT seq FROM events WHERE status = 'received' ORDER BY inserted_at LIMIT ?3)
                  LIMIT ?3)
              RETURNING id",
         );
-        let query = query.bind(now_us).bind(lease_expired_us).bind(limit);
+        let query = query.bind(now_us).bind(lease_expired_us).bind(limit).bind(claim_us_max());
         self.counter.run(Statement::Update, query.fetch_all(&mut *self.writer().await?)).await
     }
 
@@ -361,7 +390,7 @@ impl SqliteStore {
             "UPDATE events SET status = 'processed' WHERE id IN (SELECT unhex(value) FROM json_each(?1))
              AND status = 'processing' AND processing_started_at = ?2",
         );
-        let query = query.bind(json_of(ids)).bind(claimed_at_us);
+        let query = query.bind(json_ids(ids)).bind(claimed_at_us);
         let done = self.counter.run(Statement::Update, query.execute(&mut *self.writer().await?)).await?;
         Ok(done.rows_affected())
     }
@@ -369,6 +398,13 @@ impl SqliteStore {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let query = sqlx::query_scalar::<_, i64>("SELECT 1");
         self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn can_write(&self) -> Result<(), StoreError> {
+        // A number that nobody uses, written over with what it is: the smallest commit there is.
+        let query = sqlx::query("PRAGMA user_version = 0");
+        self.counter.run(Statement::Other, query.execute(&mut *self.writer().await?)).await?;
         Ok(())
     }
 
@@ -403,8 +439,22 @@ impl SqliteStore {
     }
 }
 
-/// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.
-fn json_of(ids: &[Uuid]) -> String {
+/// Whether the writing connection is out of its transaction; otherwise it is closed, and the next caller gets a new one.
+///
+/// SQLite ends a transaction by itself when a write or a sync fails (disk full, I/O error). The driver keeps its own count of
+/// transactions, finds nothing to roll back, and goes on believing that one is open: it would refuse every later BEGIN.
+async fn may_be_used_again(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A rollback is only queued when a transaction is dropped; after this it is done.
+    connection.ping().await?;
+    let usable = !connection.is_in_transaction();
+    if !usable {
+        tracing::warn!("a transaction failed for good; the connection that writes is replaced");
+    }
+    Ok(usable)
+}
+
+/// Ids as one parameter: `unhex(value)` of each element of `json_each`.
+fn json_ids(ids: &[Uuid]) -> String {
     let hex: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
     format!("[{}]", hex.join(","))
 }

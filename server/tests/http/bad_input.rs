@@ -84,7 +84,7 @@ fn bad_requests(key: &str) -> Vec<(&'static str, Vec<u8>, u16)> {
             .repeat(1),
             408,
         ),
-        ("no path of ours", get("/api/webhook/config"), 404),
+        ("no path of ours", get("/api/webhook"), 404),
         ("an absolute path of nothing", get("/../../etc/passwd"), 404),
         (
             "a method that the route lacks",

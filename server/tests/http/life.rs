@@ -17,7 +17,7 @@ fn ingest_server(arguments: &[&str]) -> Command {
 }
 
 /// A process that listens, and where.
-fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
+pub fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
     let database = format!("sqlite:{}", database.display());
     let arguments = [&["--listen", "127.0.0.1:0", "--database", &database, "--mode", mode], more].concat();
     let mut child = ingest_server(&arguments).spawn().unwrap();
@@ -27,7 +27,7 @@ fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
     (child, url)
 }
 
-async fn organization(url: &str) -> Sender {
+pub async fn organization(url: &str) -> Sender {
     let client = crate::client();
     let body = json!({"organization_name": "a", "tier": "enterprise"});
     let made = client.post(format!("{url}/api/keys/generate")).json(&body).send().await.unwrap();
@@ -35,12 +35,12 @@ async fn organization(url: &str) -> Sender {
     Sender { url: url.to_owned(), client, key }
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
-fn ended(mut child: Child) -> (Option<i32>, String) {
+pub fn ended(mut child: Child) -> (Option<i32>, String) {
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
         assert!(started.elapsed() < Duration::from_secs(30), "it did not end");
@@ -225,4 +225,73 @@ async fn o1_health_needs_no_key_and_a_stopping_server_is_not_ready() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"stopping\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_owed_when_it_was_killed_is_delivered_after_the_next_start() {
+    use crate::receiver::{Reaction, Receiver};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    for mode in ["cache-first", "db-first"] {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("events.db");
+        let well = Arc::new(AtomicBool::new(false));
+        let is_well = Arc::clone(&well);
+        let receiver = Receiver::start(move |_, before| match before {
+            _ if is_well.load(Ordering::Relaxed) => Reaction::Status(200),
+            0 => Reaction::Status(500),
+            _ => Reaction::Hang,
+        });
+        let receiver = receiver.await;
+        let flags = ["--webhook-private-addresses", "--webhook-wait-ms", "10", "--webhook-timeout-ms", "1000"];
+        let flags = [&flags[..], &["--webhook-lease-ms", "1500", "--deep-idle-interval-ms", "2000"]].concat();
+        let (mut child, url) = listening(&database, mode, &flags);
+        let sender = organization(&url).await;
+        let config = json!({"webhook_url": receiver.url}).to_string();
+        assert_eq!(sender.post("/api/webhook/config", config).await.0, StatusCode::OK);
+        let mut ids = Vec::new();
+        for payload in 0..30 {
+            ids.push(sender.accepted(json!({"type": "t", "payload": payload})).await);
+        }
+        sender.persisted(30).await;
+        crate::eventually(async || (receiver.ids().len() > 3).then_some(())).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        well.store(true, Ordering::Relaxed);
+        let (child, url) = listening(&database, mode, &flags);
+        let again = Sender { url, ..sender };
+        crate::eventually(async || {
+            let (_, page) = again.get("/api/inbox?status=delivered&limit=1000").await;
+            (page["events"].as_array().unwrap().len() == 30).then_some(())
+        })
+        .await;
+        let received: std::collections::BTreeSet<String> = receiver.ids().into_iter().collect();
+        assert_eq!(received, ids.into_iter().collect());
+        signal(&child, "TERM");
+        assert_eq!(ended(child).0, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_of_the_environment_gets_no_webhook() {
+    use crate::receiver::{Reaction, Receiver};
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::always(Reaction::Status(200)).await;
+    let proxy = Receiver::always(Reaction::Status(502)).await;
+    let database = format!("sqlite:{}", folder.path().join("events.db").display());
+    let mut command =
+        ingest_server(&["--listen", "127.0.0.1:0", "--database", &database, "--webhook-private-addresses"]);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, &proxy.url);
+    }
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let sender = organization(line.strip_prefix("listening on ").unwrap().trim_end()).await;
+    sender.post("/api/webhook/config", json!({"webhook_url": receiver.url}).to_string()).await;
+    let id = sender.accepted(json!({"type": "t", "payload": 1})).await;
+    crate::eventually(async || (receiver.ids() == std::slice::from_ref(&id)).then_some(())).await;
+    assert_eq!(proxy.ids().len(), 0);
+    signal(&child, "TERM");
+    assert_eq!(ended(child).0, Some(0));
 }

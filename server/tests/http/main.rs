@@ -11,11 +11,15 @@ mod support;
 
 mod bad_input;
 mod faults;
+mod guarded;
+mod hostile;
 mod journal;
 mod life;
 mod openapi;
 mod outage;
+mod receiver;
 mod rules;
+mod webhooks;
 
 use std::time::{Duration, Instant};
 

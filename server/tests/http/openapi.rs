@@ -75,6 +75,13 @@ async fn answers_have_the_documented_statuses_and_shapes() {
         ("GET", "/healthz", "/healthz", "", 200),
         ("GET", "/readyz", "/readyz", "", 200),
         ("GET", "/health", "/health", "", 200),
+        ("GET", "/api/webhook/config", "/api/webhook/config", "", 200),
+        ("POST", "/api/webhook/config", "/api/webhook/config", r#"{"webhook_url":"http://8.8.8.8/"}"#, 200),
+        ("POST", "/api/webhook/config", "/api/webhook/config", r#"{"webhook_url":"http://127.0.0.1/"}"#, 400),
+        ("POST", "/api/webhook/config", "/api/webhook/config", r#"{"webhook_url":null}"#, 200),
+        ("DELETE", "/api/webhook/config", "/api/webhook/config", "", 200),
+        ("POST", &format!("/api/deliveries/{id}/retry"), "/api/deliveries/{id}/retry", "", 409),
+        ("POST", "/api/deliveries/x/retry", "/api/deliveries/{id}/retry", "", 404),
         ("POST", "/api/keys/rotate", "/api/keys/rotate", "", 200),
     ] {
         let request = sender.request(method, path).header("content-type", "application/json").body(body.to_owned());
