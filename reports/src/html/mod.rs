@@ -65,9 +65,12 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 fn subtitle(run: &Run) -> String {
+    if !run.crash.is_empty() {
+        let tests = format::counted(run.crash.len() as u64, "test");
+        return format!("{} · {tests} with kills · took {}", run.started_at, format::seconds(run.seconds));
+    }
     let what = match run.results.iter().find_map(|r| r.database.as_deref()).or(run.plan.database.as_deref()) {
         Some(database) => format!("on {database}"),
-        None if !run.crash.is_empty() => "killed under load".to_owned(),
         None => "on a server that already ran".to_owned(),
     };
     let repeat = if run.plan.repeat > 1 { format!(", {} repetitions of each", run.plan.repeat) } else { String::new() };

@@ -137,7 +137,7 @@ fn crash(run: &Run) -> Option<Section> {
                       counts kills that were followed by one during recovery; unanswered is there although its acknowledgement never \
                       arrived, which is allowed; ready counts from the start of the process.",
         body: html! {
-            (number_table(&headings, &summary::crash_rows(run)))
+            div.close { (number_table(&headings, &summary::crash_rows(run))) }
             p { "Killed: " (kinds.into_iter().collect::<Vec<_>>().join(", ")) "." }
             ul { @for test in &run.crash { li { b { (test.name) } ": " (crash::settings(test)) } } }
             @if run.crash.iter().any(|test| test.kill == crate::model::KillKind::Power) {
