@@ -86,4 +86,4 @@ macro_rules! each {
     };
 }
 
-each! { event http1 objective plan replay run_v1 }
+each! { event http1 journal objective plan replay run_v1 }

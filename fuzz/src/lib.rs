@@ -12,17 +12,20 @@ use loadgen::plan::Asked;
 use loadgen::replay::Timeline;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use server::event::Event;
+use server::journal::format::{self, BatchWriter, Header, RECORDS_START};
 use server::parse::{self, Bounds, Draft};
 use server::problem::Problem;
+use uuid::Uuid;
 
 /// A target's body.
 pub type Body = fn(&[u8]);
 
-/// Every target by the name of its folder in `corpus/`. A new one (`journal_recovery` comes with the journal) needs a row here, in the order of the
-/// alphabet, a file in `targets/`, a `[[bin]]`, a corpus, and its name in `benches/corpus.rs`: a test there says what was forgotten.
-pub const TARGETS: [(&str, Body); 6] = [
+/// Every target by the name of its folder in `corpus/`. A new one needs a row here, in the order of the alphabet, a file in `targets/`, a `[[bin]]`, a corpus, and its name in `benches/corpus.rs`: a test there says what was forgotten.
+pub const TARGETS: [(&str, Body); 7] = [
     ("event", event),
     ("http1", http1),
+    ("journal", journal),
     ("objective", objective),
     ("plan", plan),
     ("replay", replay),
@@ -136,6 +139,56 @@ fn read_answers(bytes: &[u8], piece: usize) -> Result<Answer, loadgen::exchange:
         }
     }
     Ok(None)
+}
+
+/// A segment of the journal: the bytes say which batches were written, and then which of the segment's bytes are changed. What is read is what was
+/// written, up to some batch; and one change alone costs at most the last batch, or the segment is refused. Besides, the bytes as a segment.
+pub fn journal(bytes: &[u8]) {
+    let _ = format::read(bytes);
+    let Some(((batches, changes), rest)) =
+        bytes.split_first_chunk().map(|([batches, changes], rest)| ((batches % 5, changes % 4), rest))
+    else {
+        return;
+    };
+    let salt = 0x5a17;
+    let mut segment = Header { number: 1, salt }.to_bytes().to_vec();
+    segment.resize(RECORDS_START as usize, 0);
+    let mut written = Vec::new();
+    let mut rest = rest.iter().copied();
+    let mut next = || rest.next().unwrap_or_default();
+    for number in 0..u64::from(batches) {
+        let events: Vec<Event> = (0..1 + next() % 3).map(|_| any_event(&mut next)).collect();
+        let mut buffer = Vec::new();
+        let mut batch = BatchWriter::new(&mut buffer, salt, segment.len() as u64);
+        events.iter().for_each(|event| batch.push(event));
+        batch.finish(number);
+        segment.extend_from_slice(&buffer);
+        written.push(events);
+    }
+    // A segment goes on behind its last batch.
+    segment.resize(segment.len() + 64, 0);
+    for _ in 0..changes {
+        let place = usize::from(u16::from_le_bytes([next(), next()])) % (segment.len() - RECORDS_START as usize);
+        segment[RECORDS_START as usize + place] ^= next();
+    }
+    let Ok(content) = format::read(&segment) else { return assert!(changes > 0, "a whole segment was refused") };
+    let read: Vec<_> = content.batches.into_iter().map(|batch| batch.events).collect();
+    assert!(written.starts_with(&read), "what was read was not written");
+    let lost = written.len() - read.len();
+    assert!(lost <= usize::from(changes), "{changes} changes took {lost} batches");
+}
+
+fn any_event(next: &mut impl FnMut() -> u8) -> Event {
+    let mut text = |bytes: u8| (0..bytes).map(|_| char::from(next() % 128)).collect::<String>();
+    let (event_type, dedup_id, payload) = (text(5), text(3), text(40));
+    Event {
+        id: Uuid::from_u128(u128::from(next())),
+        organization_id: Uuid::from_u128(u128::from(next())),
+        event_type: event_type.into(),
+        dedup_id: (next() % 2 == 0).then(|| dedup_id.into()),
+        payload: payload.into(),
+        created_at_us: i64::from(next()),
+    }
 }
 
 /// Objectives: one that is read means the same when it is written and read again; a mistake is shown within the text.

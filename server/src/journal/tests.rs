@@ -306,15 +306,17 @@ fn a_segment_that_is_missing_misnamed_or_of_another_version_is_refused_with_its_
     let numbers: Vec<u64> = recover(&disk).expect("recovers").segments.iter().map(|segment| segment.number).collect();
     let [_, second, third, ..] = numbers[..] else { panic!("three segments") };
     let header = |number| Header { number, salt: 1 }.to_bytes();
-    let changes: [(&str, &dyn Fn(&Simulated)); 4] = [
-        ("is missing between", &|disk| super::disk::Disk::remove(disk, &segment_name(second)).unwrap()),
-        ("holds segment 99", &|disk| disk.replace(&segment_name(third), header(99).to_vec())),
-        ("is not a journal segment's", &|disk| disk.replace(&segment_name(second), vec![0; 64])),
-        ("and batch ", &|disk| disk.replace(&segment_name(second), header(second).to_vec())),
-    ];
-    for (words, change) in changes {
-        let disk = disk.after(Image::Process);
-        change(&disk);
+    for (words, number, bytes) in [
+        ("is missing between", second, None),
+        ("holds segment 99", third, Some(header(99).to_vec())),
+        ("is not a journal segment's", second, Some(vec![0; 64])),
+        ("and batch ", second, Some(header(second).to_vec())),
+    ] {
+        let (disk, name) = (disk.after(Image::Process), segment_name(number));
+        match bytes {
+            None => super::disk::Disk::remove(&disk, &name).unwrap(),
+            Some(bytes) => disk.replace(&name, bytes),
+        }
         let refused = recover(&disk).expect_err(words).to_string();
         assert!(refused.contains(words) && refused.contains("segment"), "{refused}");
     }
