@@ -629,7 +629,8 @@ pub struct CrashTest {
     pub resent: u64,
     /// Of these, how many the server knew from before the kill (409).
     pub resent_known: u64,
-    /// How long before the kill the lost ones had been acknowledged: the window of loss.
+    /// How long before the kill the lost ones had been acknowledged: the window of loss. Without those that were acknowledged after it (a
+    /// server lives on for a moment when its disk is cut off).
     pub lost_age: Times,
     /// From the start of the server (and of its own database, after a power cut) until it said that it is ready.
     pub ready: Times,
@@ -663,7 +664,7 @@ pub struct Kill {
     pub acknowledged: u64,
     /// Of these, how many were lost.
     pub lost: u64,
-    /// How long before the kill the oldest lost one had been acknowledged, ns; `null`: none was lost.
+    /// How long before the kill the oldest lost one had been acknowledged, ns; `null`: none that was acknowledged before it was lost.
     pub lost_age_ns_max: Option<u64>,
     /// See [`CrashTest::duplicated`].
     pub duplicated: u64,

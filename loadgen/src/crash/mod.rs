@@ -23,7 +23,7 @@ use crate::measure::{Context, Findings};
 use crate::observe::machine;
 use crate::progress::Progress;
 
-/// Of a kill, beside its load: restart and look, by process and by power, on SQLite; a PostgreSQL that has to recover takes as long again.
+/// Of a kill, beside its load: restart and look, by process and by power, on SQLite; a PostgreSQL that has to recover takes three times as long.
 const OVERHEAD_EXPECTED: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(800)];
 /// Making a place and the last look.
 const SERIES_EXPECTED: Duration = Duration::from_secs(3);
@@ -33,7 +33,7 @@ pub fn expected_duration(asked: &Asked, modes: usize, stores: &[AskedStore]) -> 
     let kill = |store: &AskedStore| {
         let load = asked.load_max.0 / 2;
         let by_power = usize::from(asked.kill.kind() == KillKind::Power);
-        let slow = if *store == AskedStore::Postgres && by_power == 1 { 2 } else { 1 };
+        let slow = if *store == AskedStore::Postgres && by_power == 1 { 3 } else { 1 };
         load + OVERHEAD_EXPECTED[by_power].mul_f64(f64::from(slow) * (1.0 + asked.recovery_share))
     };
     stores.iter().map(|store| (kill(store) * asked.kills + SERIES_EXPECTED) * modes as u32).sum()

@@ -102,9 +102,10 @@ impl Account {
         Ok(())
     }
 
-    /// How long before the kill an event had been acknowledged.
-    pub fn age_ns(&self, event: &Acknowledged) -> u64 {
-        self.kill_ns.saturating_sub(event.done_ns)
+    /// How long before the kill an event had been acknowledged; `None`: after it, by a server that lived on without its disk, or whose last
+    /// answers were still on their way.
+    pub fn age_ns(&self, event: &Acknowledged) -> Option<u64> {
+        self.kill_ns.checked_sub(event.done_ns)
     }
 
     /// Looks until every event is there, or is missing without a doubt, or the patience is over.

@@ -329,7 +329,7 @@ impl<'a> Killing<'a> {
             }
             add(&mut self.test, kill, account, found);
             self.test.reappeared += lost_before.saturating_sub(found.lost.len() as u64);
-            found.lost.iter().for_each(|event| ages.record(account.age_ns(event)));
+            found.lost.iter().filter_map(|event| account.age_ns(event)).for_each(|age_ns| ages.record(age_ns));
         }
         self.test.kills = kills;
         self.test.lost_age = ages.times(0);
@@ -353,7 +353,7 @@ impl<'a> Killing<'a> {
 fn add(test: &mut CrashTest, kill: &mut Kill, account: &Account, found: &Found) {
     let ledger = &found.ledger;
     kill.lost = ledger.lost;
-    kill.lost_age_ns_max = found.lost.iter().map(|event| account.age_ns(event)).max();
+    kill.lost_age_ns_max = found.lost.iter().filter_map(|event| account.age_ns(event)).max();
     kill.duplicated = ledger.duplicated;
     kill.altered = ledger.corrupted;
     kill.unverified = ledger.unverified;
