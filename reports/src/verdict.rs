@@ -374,7 +374,8 @@ mod tests {
     #[test]
     fn kills_are_judged_by_what_was_promised() {
         let keeps = || fixtures::crash_test("db-first on sqlite", KillKind::Power, "database", &[0, 0]);
-        let cases: [(&str, fn(&mut CrashTest), Outcome); 7] = [
+        type Change = fn(&mut CrashTest);
+        let cases: [(&str, Change, Outcome); 7] = [
             ("nothing lost", |_| {}, Outcome::Pass),
             ("lost", |test| test.lost = 1, Outcome::Missed),
             ("lost by design", |test| (test.lost, test.durability) = (1, Some("memory".to_owned())), Outcome::Pass),

@@ -26,7 +26,7 @@ pub struct Place {
 #[derive(Debug)]
 enum Engine {
     Sqlite,
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     Database(FreshDatabase),
 }
 
@@ -86,7 +86,7 @@ impl Place {
                     Cluster::make(&place.data().join("postgres"), &place.folder.path().join("socket")).await?;
                 cluster.start().await?;
                 place.database = format!("PostgreSQL {}", cluster.version().await?);
-                place.engine = Engine::Cluster(cluster);
+                place.engine = Engine::Cluster(Box::new(cluster));
             }
             AskedStore::PostgresUrl(url) => {
                 std::fs::create_dir_all(place.data())?;

@@ -55,7 +55,8 @@ fn what_a_mode_promised_is_there_after_every_kill_and_the_stores_say_why() {
 
 #[test]
 fn a_server_that_loses_doubles_or_alters_what_it_acknowledged_is_caught() {
-    let faults: [(&str, &str, fn(&CrashTest) -> u64); 3] = [
+    type Count = fn(&CrashTest) -> u64;
+    let faults: [(&str, &str, Count); 3] = [
         ("db-first", "drop=0.2", |test| test.lost),
         ("cache-first", "duplicate=0.2", |test| test.duplicated),
         ("db-first", "corrupt=0.2", |test| test.altered),
