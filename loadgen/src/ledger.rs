@@ -143,6 +143,7 @@ impl<'a> Reconciliation<'a> {
             acknowledged: self.acknowledged.len() as u64,
             persisted: self.persisted(),
             delivered: None,
+            delivery: None,
             lost: if complete { missing } else { 0 },
             // A repeat that was acknowledged is, where it was stored too, one of the surplus copies: not to be counted twice.
             duplicated: copies_surplus.max(repeats_accepted),

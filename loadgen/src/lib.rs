@@ -22,6 +22,7 @@ pub mod plan;
 pub mod poller;
 pub mod pool;
 pub mod progress;
+pub mod receiver;
 pub mod recorder;
 pub mod reference;
 pub mod replay;

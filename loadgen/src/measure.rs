@@ -21,6 +21,7 @@ use crate::observe::machine;
 use crate::payload::Payloads;
 use crate::plan::Resolved;
 use crate::progress::Progress;
+use crate::receiver::Receiver;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
 use crate::samples::SampleFile;
@@ -205,10 +206,21 @@ impl Measurement<'_> {
         let seed = plan.seed.wrapping_add(u64::from(self.repetition) - 1);
         let mut payloads = Payloads::new(&self.events_name, self.resolved.payload_sizes(seed), plan.seed);
         let destination = running.target.destination(&running.keys)?;
+        let receiver = match plan.webhooks && self.variant.mode.as_deref() != Some("null") {
+            true => Some(self.receive_webhooks(running, clock, &payloads).await?),
+            false => None,
+        };
         let loaded = self.load(running, clock, &destination, &payloads, seed).await?;
         let load_end = Instant::now();
         if plan.ledger && self.variant.mode.as_deref() != Some("null") {
-            let (ledger, error) = self.reconcile(running, clock, &payloads, &loaded, load_end).await;
+            let (mut ledger, error) = self.reconcile(running, clock, &payloads, &loaded, load_end).await;
+            if let Some(receiver) = receiver {
+                self.progress.phase(&self.subject, "deliveries", None);
+                let patience = Duration::from_millis(plan.drain_timeout_ms);
+                let (delivered, delivery) =
+                    receiver.settle(&loaded.acknowledged, loaded.planned, load_end, patience).await;
+                (ledger.delivered, ledger.delivery) = (Some(delivered), Some(delivery));
+            }
             result.ledger = Some(ledger);
             caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
             let beyond = loaded.acknowledged_beyond;
@@ -223,6 +235,26 @@ impl Measurement<'_> {
         result.health = Some(loaded.health);
         result.durability = loaded.durability;
         Ok(())
+    }
+
+    /// Starts a receiver, and has the events of every organisation delivered to it.
+    async fn receive_webhooks(
+        &self,
+        running: &Running,
+        clock: Clock,
+        payloads: &Payloads,
+    ) -> Result<Receiver, SteadyOrTarget> {
+        if !running.target.is_local() {
+            return Err(SteadyOrTarget::NotLocal);
+        }
+        let kept = self.resolved.plan.ledger_events_max;
+        let receiver = Receiver::start(clock, payloads, kept, running.keys.len()).map_err(SteadyOrTarget::Receiver)?;
+        for (number, key) in running.keys.iter().enumerate() {
+            if let Some(secret) = running.target.set_webhook(key, &receiver.url(number)).await? {
+                receiver.expect_signed(number, &secret);
+            }
+        }
+        Ok(receiver)
     }
 
     async fn load(
@@ -357,13 +389,16 @@ impl Measurement<'_> {
     }
 
     fn configuration(&self) -> Configuration<'_> {
-        let faults = self.resolved.plan.faults.iter();
+        let plan = &self.resolved.plan;
+        let faults = plan.faults.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]);
+        // The receiver of its webhooks is at 127.0.0.1.
+        let leave = plan.webhooks.then(|| "--webhook-private-addresses".to_owned());
         Configuration {
             mode: self.variant.mode.as_deref().unwrap_or("cache-first"),
             polling: self.variant.polling.as_deref().unwrap_or("wake"),
             postgres_url: self.resolved.postgres_url.as_deref(),
             database_name: format!("millrace_{}", self.events_name.replace(['-', '.'], "_")),
-            flags: faults.flat_map(|fault| ["--fault".to_owned(), fault.clone()]).collect(),
+            flags: faults.chain(leave).collect(),
         }
     }
 
@@ -433,6 +468,10 @@ impl Measurement<'_> {
 /// Why a running target could not be measured.
 #[derive(Debug, thiserror::Error)]
 enum SteadyOrTarget {
+    #[error("the receiver of webhooks could not be started: {0}")]
+    Receiver(std::io::Error),
+    #[error("--webhooks: the receiver is at 127.0.0.1, and this target is on another machine; run loadgen there")]
+    NotLocal,
     #[error(transparent)]
     Steady(#[from] steady::SteadyError),
     #[error(transparent)]

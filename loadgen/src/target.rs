@@ -143,6 +143,11 @@ struct Page<'a> {
 }
 
 #[derive(Deserialize)]
+struct WebhookSet {
+    secret: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct GeneratedKey {
     api_key: String,
 }
@@ -266,6 +271,17 @@ impl Target {
         let answer = whole(call, successful(call, response, "it should take an event it did not answer")?).await?;
         let Accepted { id } = parse(call, &answer)?;
         Ok(Sending::Acknowledged(id))
+    }
+
+    /// Has the events of this key's organisation delivered to `url`; the secret that deliveries are signed with, as the target shows it.
+    pub async fn set_webhook(&self, key: &str, url: &str) -> Result<Option<String>, TargetError> {
+        let call = "POST /api/webhook/config";
+        let body = serde_json::json!({ "webhook_url": url });
+        let request = self.client.post(self.at(&["api", "webhook", "config"])).bearer_auth(key).json(&body);
+        let remedy = "give it leave to use 127.0.0.1 (the reference server: --webhook-private-addresses), or leave --webhooks out";
+        let answer = whole(call, successful(call, self.call(call, request).await?, remedy)?).await?;
+        let set: WebhookSet = parse(call, &answer)?;
+        Ok(set.secret)
     }
 
     /// Scrapes `/metrics`; `None` when the target has none.

@@ -115,6 +115,7 @@ fn not_kept(result: &TargetResult) -> Option<String> {
         (ledger.duplicated, "duplicated"),
         (ledger.corrupted, "stored altered"),
         (ledger.unverified, "unverified"),
+        (ledger.delivery.as_ref().map_or(0, |delivery| delivery.undelivered), "not delivered"),
     ];
     let found: Vec<String> =
         faults.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", format::count(*n))).collect();

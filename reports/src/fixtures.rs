@@ -269,6 +269,7 @@ fn ledger(b: Behaviour, load: &Load, seed: u64) -> Option<Ledger> {
         acknowledged,
         persisted: acknowledged - lost,
         delivered: None,
+        delivery: None,
         lost,
         duplicated: 0,
         corrupted: 0,
@@ -413,6 +414,7 @@ fn plan(
         objectives: objectives.iter().map(|o| (*o).to_owned()).collect(),
         ledger: true,
         calibration: true,
+        webhooks: false,
         ledger_events_max: LEDGER_EVENTS_MAX_DEFAULT,
     }
 }

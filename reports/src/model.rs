@@ -141,6 +141,9 @@ pub struct Plan {
     pub objectives: Vec<String>,
     /// Whether acknowledged events are reconciled with what is persisted.
     pub ledger: bool,
+    /// Whether the target was to deliver events by webhook to a receiver inside of the generator.
+    #[serde(default)]
+    pub webhooks: bool,
     /// Whether the floor of the machine was to be measured first.
     #[serde(default)]
     pub calibration: bool,
@@ -440,6 +443,8 @@ pub enum CaveatKind {
     LedgerIncomplete,
     /// Persisted events this run sent, but for which no acknowledgement was read.
     PersistedWithoutAcknowledgement,
+    /// The target told no secret to verify the signatures of its webhooks with.
+    SignaturesUnverified,
     /// Not every request could be written to the file that was asked for.
     SamplesIncomplete,
     /// SQL could not be counted, or only by the target's own word.
@@ -990,8 +995,11 @@ pub struct Ledger {
     pub acknowledged: u64,
     /// Distinct acknowledged events found persisted.
     pub persisted: u64,
-    /// Delivered by webhook; `null` when not measured.
+    /// Distinct acknowledged events delivered by webhook; `null` when delivery was not asked for.
     pub delivered: Option<u64>,
+    /// More about that; `null` when delivery was not asked for.
+    #[serde(default)]
+    pub delivery: Option<Delivery>,
     /// Acknowledged, and not there once the drain timeout had passed or the target said nothing was pending.
     pub lost: u64,
     /// Surplus copies of events of this run in the store, or repeats that were acknowledged again, whichever are more: a repeat
@@ -1011,6 +1019,31 @@ pub struct Ledger {
     pub time_to_durable: Option<TimeToDurable>,
     /// Up to 10 ids of lost events.
     pub lost_examples: Vec<String>,
+}
+
+/// What the receiver of the webhooks got.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivery {
+    /// Acknowledged, and not delivered once the drain timeout had passed.
+    pub undelivered: u64,
+    /// Deliveries of an event that had been delivered before: allowed (at least once), but told.
+    pub repeated: u64,
+    /// Events delivered with another content than was sent or under another id than was acknowledged, and deliveries of none that was
+    /// sent.
+    pub altered: u64,
+    /// Events of which a delivery was not signed as it should be; `null` when the target told no secret to verify with.
+    pub badly_signed: Option<u64>,
+    /// First deliveries that came after that of an event acknowledged later: allowed, but told.
+    pub out_of_order: u64,
+    /// Delivered events of this run whose acknowledgement was never read.
+    pub unacknowledged: u64,
+    /// From the last acknowledgement until everything was delivered (or the wait was given up), ms.
+    pub drained_after_ms: u64,
+    /// Acknowledged → first delivered, by the generator's own clock; an event that was delivered before its acknowledgement was read
+    /// counts as 0. `null`: nothing was delivered.
+    pub time_to_delivered: Option<Times>,
+    /// Up to 10 ids of events that were not delivered.
+    pub undelivered_examples: Vec<String>,
 }
 
 /// Acknowledged → persisted.
@@ -1262,6 +1295,7 @@ impl CaveatKind {
             Self::LedgerLeftOut => "ledger left out",
             Self::LedgerIncomplete => "ledger incomplete",
             Self::PersistedWithoutAcknowledgement => "persisted without acknowledgement",
+            Self::SignaturesUnverified => "signatures unverified",
             Self::SamplesIncomplete => "samples incomplete",
             Self::SqlCountUnavailable => "SQL count unavailable",
             Self::DebugBuild => "debug build",

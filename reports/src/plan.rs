@@ -104,6 +104,9 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
     tell(plan.payload_sizes.is_some() || recorded, "payloads", &payloads);
     tell(plan.mix != Mix::default(), "operations", &operations);
     tell(plan.http != HttpVersion::Http1 || plan.tls_insecure, "protocol", &protocol);
+    tell(plan.webhooks, "webhooks", &|_| {
+        "delivered to a receiver that runs inside of the generator, on this machine".to_owned()
+    });
     tell(!plan.faults.is_empty(), "faults of the server, as asked for", &|plan| plan.faults.join(", "));
     found
 }

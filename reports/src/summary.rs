@@ -8,8 +8,8 @@ use crate::crash;
 use crate::format;
 use crate::histogram::TimeHistogram;
 use crate::model::{
-    Calibration, Capacity, CapacityTrial, CrashTest, Operation, OperationLoad, Run, TargetResult, Times, TrialStage,
-    Variant,
+    Calibration, Capacity, CapacityTrial, CrashTest, Delivery, Operation, OperationLoad, Run, TargetResult, Times,
+    TrialStage, Variant,
 };
 use crate::stats;
 
@@ -168,6 +168,9 @@ pub const SEND_DELAY: Quantity =
     Quantity { name: "send delay", read: send_delay, floor: Some(|floor| &floor.send_delay) };
 /// Acknowledged → persisted.
 pub const TIME_TO_DURABLE: Quantity = Quantity { name: "time to durable", read: time_to_durable, floor: None };
+
+/// Acknowledged → delivered by webhook.
+pub const TIME_TO_DELIVERED: Quantity = Quantity { name: "time to delivered", read: time_to_delivered, floor: None };
 
 /// What the column of the floor is called.
 pub const FLOOR: &str = "floor (null)";
@@ -384,6 +387,15 @@ pub fn time_to_durable(r: &TargetResult) -> Option<&Times> {
     r.ledger.as_ref()?.time_to_durable.as_ref().map(|t| &t.times)
 }
 
+/// Time to delivered of a repetition, where delivery was asked for and something was delivered.
+pub fn time_to_delivered(r: &TargetResult) -> Option<&Times> {
+    delivery(r)?.time_to_delivered.as_ref()
+}
+
+fn delivery(r: &TargetResult) -> Option<&Delivery> {
+    r.ledger.as_ref()?.delivery.as_ref()
+}
+
 /// The operations by themselves, where several were mixed.
 pub fn operation_rows(run: &Run) -> Vec<Row> {
     let groups = groups(run);
@@ -433,7 +445,7 @@ pub fn key_rows(run: &Run) -> Vec<Row> {
                 .map_or_else(Cell::unknown, |rate| Cell::plain(format::rate(rate)))
         }
     };
-    vec![
+    let mut listed = vec![
         rows.row(
             "offered rate",
             |g| g.cell(|r| Some(r.load.offered_per_s).filter(|o| *o > 0.0), format::rate),
@@ -463,7 +475,17 @@ pub fn key_rows(run: &Run) -> Vec<Row> {
         rows.without_floor("server memory, peak", |g| {
             g.cell(|r| r.resources.server_rss_peak_bytes.map(|n| n as f64), format::bytes)
         }),
-    ]
+    ];
+    if run.plan.webhooks {
+        let undelivered = |g: &Group<'_>| g.faults(|r| Some(delivery(r)?.undelivered));
+        let repeated = |g: &Group<'_>| g.cell(|r| Some(delivery(r)?.repeated as f64), format::number);
+        listed.extend([
+            rows.without_floor("acknowledged, undelivered", undelivered),
+            rows.without_floor("delivered again", repeated),
+            rows.quantile(TIME_TO_DELIVERED, 0.99),
+        ]);
+    }
+    listed
 }
 
 #[cfg(test)]

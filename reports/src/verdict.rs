@@ -142,6 +142,11 @@ fn proven(run: &Run) -> Vec<String> {
                 add(ledger.lost, "were lost");
                 add(ledger.duplicated, "were duplicated");
                 add(ledger.corrupted, "were stored with another content than was sent");
+                if let Some(delivery) = &ledger.delivery {
+                    add(delivery.undelivered, "were not delivered to their webhook");
+                    add(delivery.altered, "were delivered with another content than was sent");
+                    add(delivery.badly_signed.unwrap_or(0), "were delivered without a valid signature");
+                }
             }
             None => add(r.load.repeats.accepted, "were repeats and acknowledged again"),
         }
@@ -233,6 +238,17 @@ fn praise(run: &Run) -> Vec<String> {
     if acknowledged > 0 {
         let kept = format::counted(acknowledged, "acknowledged event");
         sentences.push(format!("{kept} persisted once each: nothing lost, nothing duplicated"));
+        let deliveries: Vec<_> = ledgers.iter().filter_map(|l| Some((l.delivered?, l.delivery.as_ref()?))).collect();
+        if !deliveries.is_empty() {
+            let delivered: u64 = deliveries.iter().map(|(delivered, _)| delivered).sum();
+            let repeated: u64 = deliveries.iter().map(|(_, delivery)| delivery.repeated).sum();
+            let text = format!(
+                "{} delivered to webhooks, {} again",
+                format::counted(delivered, "event"),
+                format::count(repeated)
+            );
+            sentences.push(text);
+        }
     } else {
         sentences.push("nobody checked that acknowledged events were kept".to_owned());
     }
@@ -243,10 +259,16 @@ fn praise(run: &Run) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{KillKind, Ledger};
+    use crate::model::{Delivery, KillKind, Ledger};
 
     fn ledger(run: &mut Run) -> &mut Ledger {
         run.results[1].ledger.as_mut().unwrap()
+    }
+
+    /// Of a run in which delivery was asked for.
+    fn delivery(run: &mut Run) -> &mut Delivery {
+        let signed = Delivery { badly_signed: Some(0), ..Delivery::default() };
+        ledger(run).delivery.get_or_insert(signed)
     }
 
     type Change = fn(&mut Run);
@@ -268,6 +290,16 @@ mod tests {
             ("nothing is wrong", |_| {}, Outcome::Pass),
             ("one event is lost", |run| ledger(run).lost = 1, Outcome::Missed),
             ("one event is duplicated", |run| ledger(run).duplicated = 1, Outcome::Missed),
+            ("one event is not delivered", |run| delivery(run).undelivered = 1, Outcome::Missed),
+            ("one event is delivered altered", |run| delivery(run).altered = 1, Outcome::Missed),
+            ("one delivery is badly signed", |run| delivery(run).badly_signed = Some(1), Outcome::Missed),
+            (
+                "one event is delivered twice, and out of order",
+                |run| {
+                    (delivery(run).repeated, delivery(run).out_of_order) = (1, 1);
+                },
+                Outcome::Pass,
+            ),
             ("one event is altered", |run| ledger(run).corrupted = 1, Outcome::Missed),
             (
                 "a repeat is acknowledged and nobody looks at the store",

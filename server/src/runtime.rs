@@ -404,6 +404,13 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let store = Store::connect(&settings.database, store_limits(&settings), Arc::clone(&metrics)).await?;
     for (name, value) in store.durability_settings().await? {
         tracing::info!(name, value, "durability of the store, as it says itself");
+        if settings.durability() != "memory" && is_weak(&name, &value) {
+            tracing::warn!(
+                name,
+                value,
+                "the database's commits do not survive a power loss, so acknowledgements say more than they are worth: change the database's setting"
+            );
+        }
         metrics.store_settings.get_or_create(&SettingLabels { name, value }).set(1);
     }
     let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max)));
@@ -430,6 +437,14 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let app = Arc::new(App::new(settings, sink, Some(offload), dedup, Arc::clone(&metrics), faults));
     let deliveries = Deliveries::start(store.clone(), Arc::clone(&app.webhook_guard), metrics, delivery).await?;
     Ok(Parts { app, store: Some(store), processor: Some(processor), deliveries: Some(deliveries) })
+}
+
+/// Whether a commit of a database with this setting may be lost with the machine. (A segment of the journal goes when its events are committed.)
+fn is_weak(name: &str, value: &str) -> bool {
+    matches!(
+        (name, value),
+        ("fsync" | "full_page_writes" | "synchronous_commit" | "synchronous", "off") | ("synchronous", "normal")
+    )
 }
 
 /// Reads the journal, makes pending what the store does not have, and begins to write.

@@ -150,6 +150,12 @@ pub struct Asked {
     #[arg(long)]
     pub no_ledger: bool,
 
+    /// Have every event delivered by webhook, to a receiver that runs inside of the generator at 127.0.0.1, and enter into the ledger what
+    /// came: missing, repeated, altered, badly signed, out of order, and how long it took. A target that already runs must be on this
+    /// machine and have leave to use such addresses (the reference server: --webhook-private-addresses)
+    #[arg(long)]
+    pub webhooks: bool,
+
     /// Do not measure the floor of this machine before the first repetition (a server that does nothing, for four seconds)
     #[arg(long)]
     pub no_calibration: bool,
@@ -252,6 +258,7 @@ impl Asked {
             repeat: self.repeat.or(base.repeat),
             slo: list(self.slo, base.slo),
             no_ledger: self.no_ledger || base.no_ledger,
+            webhooks: self.webhooks || base.webhooks,
             no_calibration: self.no_calibration || base.no_calibration,
             ledger_events_max: self.ledger_events_max.or(base.ledger_events_max),
             name: self.name.or(base.name),

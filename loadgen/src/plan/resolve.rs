@@ -44,6 +44,7 @@ impl Asked {
         let (http, streams) = self.protocol()?;
         let tls_ca = self.tls_ca()?;
         let (keys, organizations) = self.organizations()?;
+        self.check_webhooks()?;
         let share = within("--duplicates-share", self.duplicates_share.unwrap_or(0.0), 0.0, 0.9, "of all events")?;
         let plan = model::Plan {
             name: self.name.unwrap_or_else(|| "default".to_owned()),
@@ -75,6 +76,7 @@ impl Asked {
             repeat: within("--repeat", self.repeat.unwrap_or(1), 1, REPEAT_MAX, "repetitions")?,
             objectives: self.slo,
             ledger: !self.no_ledger,
+            webhooks: self.webhooks,
             calibration: !self.no_calibration,
             ledger_events_max: within(
                 "--ledger-events-max",
@@ -178,6 +180,21 @@ impl Asked {
         let keys = keys(path)?;
         let count = keys.len() as u32;
         Ok((keys, count))
+    }
+
+    /// Webhooks need somebody to compare them with, and an organisation whose own webhook nobody would miss.
+    fn check_webhooks(&self) -> Result<(), PlanError> {
+        let given = [
+            (self.no_ledger, "does not go with --no-ledger: what is delivered is compared with what was acknowledged"),
+            (
+                self.api_key.is_some() || self.keys_file.is_some(),
+                "does not go with keys of organisations that are there already: it would replace their webhook",
+            ),
+        ];
+        match given.into_iter().find(|(given, _)| self.webhooks && *given) {
+            Some((_, problem)) => Err(wrong("--webhooks", true, problem, LEAVE_ONE_OUT)),
+            None => Ok(()),
+        }
     }
 
     fn postgres_url(&self) -> Result<Option<String>, PlanError> {

@@ -172,6 +172,16 @@ fn what_is_unknown_or_does_not_go_together_is_refused_with_the_remedy() {
              15 events; send fewer in one batch, or smaller payloads",
         ),
         (
+            vec!["--webhooks", "--no-ledger"],
+            "--webhooks = true: does not go with --no-ledger: what is delivered is compared with what was acknowledged; leave one of \
+             the two out",
+        ),
+        (
+            vec!["--target", "http://h", "--webhooks", "--api-key", "k"],
+            "--webhooks = true: does not go with keys of organisations that are there already: it would replace their webhook; leave \
+             one of the two out",
+        ),
+        (
             vec!["--api-key", "k", "--organizations", "2"],
             "--organizations = 2: does not go with --api-key (or LOADGEN_API_KEY), which is the key of one; give the keys of all with \
              --keys-file",

@@ -288,6 +288,16 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        kind: CaveatKind::SignaturesUnverified,
+        invalidates: false,
+        remedy: "let POST /api/webhook/config answer with the signing secret, as 'secret': \"whsec_…\"",
+        check: |_, r| {
+            let delivery = r.ledger.as_ref()?.delivery.as_ref()?;
+            let detail = "the target told no secret, so whether its webhooks are signed as they should be is not known";
+            delivery.badly_signed.is_none().then(|| finding(1.0, detail.to_owned()))?
+        },
+    },
+    Rule {
         kind: CaveatKind::PersistedWithoutAcknowledgement,
         invalidates: false,
         remedy: "none needed: a sender repeats such an event, and its dedup_id must make the repeat harmless",

@@ -3,7 +3,7 @@
 use super::*;
 use crate::fixtures::{self, times};
 use crate::model::{
-    ArrivalProcess, ArrivalsCheck, ErrorCount, Health, Hiccups, MachineUse, Outcome, Outcomes, Pressure,
+    ArrivalProcess, ArrivalsCheck, Delivery, ErrorCount, Health, Hiccups, MachineUse, Outcome, Outcomes, Pressure,
     SENDING_THREAD, Stall,
 };
 use crate::verdict;
@@ -25,7 +25,7 @@ fn a_sound_run_has_none() {
 #[test]
 fn each_rule_finds_what_it_is_for() {
     use CaveatKind::*;
-    let cases: [(CaveatKind, Change); 23] = [
+    let cases: [(CaveatKind, Change); 24] = [
         (Interrupted, |run, _| run.interrupted = true),
         (DebugBuild, |run, _| run.tool.build_profile = "debug".to_owned()),
         (ClosedLoop, |run, _| run.plan.arrivals = Arrivals::Closed),
@@ -51,6 +51,7 @@ fn each_rule_finds_what_it_is_for() {
         (LedgerLeftOut, |run, i| run.results[i].ledger = None),
         (LedgerIncomplete, |run, i| run.results[i].ledger.as_mut().unwrap().unverified = 1),
         (PersistedWithoutAcknowledgement, |run, i| run.results[i].ledger.as_mut().unwrap().unacknowledged = 1),
+        (SignaturesUnverified, |run, i| run.results[i].ledger.as_mut().unwrap().delivery = Some(Delivery::default())),
         (SqlCountUnavailable, |run, i| run.results[i].idle.as_mut().unwrap().sql_statements = None),
         (MachineStalls, |run, i| hiccups(run, i).standstill = Some(times(&[(40_000, 4_000), (3_000_000, 30)]))),
         (ArrivalsNotAsAsked, |run, i| arrivals(run, i).gap_distance_sent = Some(0.2)),

@@ -152,6 +152,7 @@ fn was_anything_lost(run: &Run) -> Markup {
     };
     let (acknowledged, lost, duplicated) = (sum(|l| l.acknowledged), sum(|l| l.lost), sum(|l| l.duplicated));
     let (corrupted, unverified) = (sum(|l| l.corrupted), sum(|l| l.unverified));
+    let undelivered = sum(|l| l.delivery.as_ref().map_or(0, |delivery| delivery.undelivered));
     let of = format!("of {}", format::counted(acknowledged, "acknowledged event"));
     html! {
         @if run.results.iter().all(|r| r.load.outcomes.accepted == 0) {
@@ -161,6 +162,8 @@ fn was_anything_lost(run: &Run) -> Markup {
         } @else if lost + duplicated + corrupted > 0 {
             b.fault { "Yes: " (format::count(lost)) " lost, " (format::count(duplicated)) " duplicated"
                 @if corrupted > 0 { ", " (format::count(corrupted)) " altered" } } " " (of) "."
+        } @else if undelivered > 0 {
+            b.fault { "Kept, but " (format::count(undelivered)) " not delivered" } " " (of) "."
         } @else if unverified > 0 {
             b { "Unknown for " (format::count(unverified)) } " " (of) "; none is proven lost."
         } @else {

@@ -10,7 +10,7 @@ use crate::chart::Chart;
 use crate::compare;
 use crate::crash;
 use crate::format;
-use crate::model::{Capacity, CapacityTrial, CrashTest, Kill, Ledger, ObjectiveResult, Run};
+use crate::model::{Capacity, CapacityTrial, CrashTest, Delivery, Kill, Ledger, ObjectiveResult, Run};
 use crate::plan as words;
 use crate::summary::{self, Cell, Group, Row};
 use crate::trust;
@@ -316,6 +316,10 @@ fn durable(run: &Run) -> Option<Section> {
                       load means that the server acknowledges faster than it stores.",
         body: html! {
             (charts(drawn)) (number_table(&summary::headings(run), &rows))
+            @if run.plan.webhooks {
+                p { "Acknowledged → delivered to the webhook, by the generator's own clock:" }
+                (number_table(&summary::headings(run), &summary::quantile_rows(run, summary::TIME_TO_DELIVERED)))
+            }
             @if !sources.is_empty() { p.note { "Source and resolution – " (sources.join("; ")) "." } }
         },
     })
@@ -370,9 +374,38 @@ fn flow(run: &Run, group: &Group<'_>) -> Markup {
                 }
                 @if unacknowledged > 0 { " · " (format::count(unacknowledged)) " persisted without an acknowledgement that was read" }
             }
+            (deliveries(&ledgers))
             p.note { "Read from " (ledgers[0].source) "; the store had everything or gave up " (format::time(drained as f64 * 1e6))
                 " after the last acknowledgement." }
             @if !examples.is_empty() { p.note { "Lost, for example: " span.mono { (examples.join(" ")) } } }
+        }
+    }
+}
+
+/// What the receiver of webhooks got, where delivery was asked for.
+fn deliveries(ledgers: &[&Ledger]) -> Markup {
+    let all: Vec<&Delivery> = ledgers.iter().filter_map(|l| l.delivery.as_ref()).collect();
+    let sum = |read: fn(&Delivery) -> u64| all.iter().map(|d| read(d)).sum::<u64>();
+    let faults = [
+        ("not delivered", sum(|d| d.undelivered)),
+        ("delivered altered", sum(|d| d.altered)),
+        ("badly signed", sum(|d| d.badly_signed.unwrap_or(0))),
+    ];
+    let examples: Vec<&str> = all.iter().flat_map(|d| &d.undelivered_examples).take(10).map(String::as_str).collect();
+    let drained_ms = all.iter().map(|d| d.drained_after_ms).max().unwrap_or(0);
+    html! {
+        @if !all.is_empty() {
+            p {
+                "Webhooks: "
+                @for (i, (name, n)) in faults.iter().enumerate() {
+                    @if i > 0 { " · " }
+                    @if *n > 0 { span.fault { "✗ " (format::count(*n)) " " (name) } } @else { "0 " (name) }
+                }
+                " · " (format::count(sum(|d| d.repeated))) " delivered again · " (format::count(sum(|d| d.out_of_order)))
+                " out of order (both are allowed) · all or given up " (format::time(drained_ms as f64 * 1e6)) " after the last acknowledgement."
+            }
+            @if all.iter().any(|d| d.badly_signed.is_none()) { p.note { "Signatures could not be verified: the target told no secret." } }
+            @if !examples.is_empty() { p.note { "Not delivered, for example: " span.mono { (examples.join(" ")) } } }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::format;
-use crate::model::{Operation, OperationLoad, TargetResult, Times};
+use crate::model::{Delivery, Operation, OperationLoad, TargetResult, Times};
 use crate::stats;
 
 /// Kind of quantity.
@@ -186,6 +186,11 @@ fn part(r: &TargetResult, operation: Operation) -> Option<&OperationLoad> {
     r.load.operations.iter().find(|part| part.operation == operation)
 }
 
+/// What the receiver of webhooks got; only where delivery was asked for.
+fn delivery(r: &TargetResult) -> Option<&Delivery> {
+    r.ledger.as_ref()?.delivery.as_ref()
+}
+
 const DISTRIBUTIONS: &[Distribution] = &[
     response("response_time", |r| Some(&r.load.response_time), |r| Some(&r.load.service_time)),
     times("service_time", |r| Some(&r.load.service_time)),
@@ -194,6 +199,7 @@ const DISTRIBUTIONS: &[Distribution] = &[
     times("refused_time", |r| Some(&r.load.refused_time)),
     times("connect_time", |r| Some(&r.load.connect_time)),
     times("time_to_durable", |r| Some(&r.ledger.as_ref()?.time_to_durable.as_ref()?.times)),
+    times("time_to_delivered", |r| delivery(r)?.time_to_delivered.as_ref()),
     response(
         "ingest.response_time",
         |r| Some(&part(r, Operation::Ingest)?.response_time),
@@ -258,6 +264,12 @@ const PLAIN: &[Plain] = &[
     plain("ledger.corrupted", Dimension::Events, |r| Some(r.ledger.as_ref()?.corrupted as f64)),
     plain("ledger.unverified", Dimension::Events, |r| Some(r.ledger.as_ref()?.unverified as f64)),
     plain("ledger.unacknowledged", Dimension::Events, |r| Some(r.ledger.as_ref()?.unacknowledged as f64)),
+    plain("ledger.delivered", Dimension::Events, |r| r.ledger.as_ref()?.delivered.map(|n| n as f64)),
+    plain("ledger.undelivered", Dimension::Events, |r| Some(delivery(r)?.undelivered as f64)),
+    plain("ledger.delivered_repeatedly", Dimension::Events, |r| Some(delivery(r)?.repeated as f64)),
+    plain("ledger.delivered_altered", Dimension::Events, |r| Some(delivery(r)?.altered as f64)),
+    plain("ledger.delivered_badly_signed", Dimension::Events, |r| delivery(r)?.badly_signed.map(|n| n as f64)),
+    plain("ledger.delivered_out_of_order", Dimension::Events, |r| Some(delivery(r)?.out_of_order as f64)),
     plain("ledger.drained_after", Dimension::Time, |r| Some(r.ledger.as_ref()?.drained_after_ms as f64 * 1e6)),
     plain("idle.sql_statements", Dimension::Events, |r| r.idle.as_ref()?.sql_statements.map(|n| n as f64)),
     plain("idle.sql_statements_per_hour", Dimension::PerHour, |r| r.idle.as_ref()?.sql_statements_per_hour),
@@ -310,7 +322,9 @@ impl Metric {
     /// Whether it says nothing about a server that stores nothing.
     pub(super) fn is_about_storing(self) -> bool {
         let name = self.to_string();
-        ["ledger.", "time_to_durable.", "idle.", "backlog."].iter().any(|prefix| name.starts_with(prefix))
+        ["ledger.", "time_to_durable.", "time_to_delivered.", "idle.", "backlog."]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     }
 
     /// The quantile, when it is one of the response time, of which the send delay is a part.

@@ -16,6 +16,8 @@ const WELL_FORMED: &[&str] = &[
     "achieved_ratio >= 99%",
     "send_delay.p99 < 100us",
     "time_to_durable.p99 < 1s",
+    "time_to_delivered.p99 < 1s",
+    "ledger.undelivered == 0",
     "idle.sql_statements_per_hour <= 150",
     "idle.sql_statements_per_hour <= 150/h",
     "idle.first_event_time_to_durable < 50ms",
@@ -56,12 +58,12 @@ did you mean response_time.p90? response_time has p50, p90, p99, p999, p9999, mi
 no metric is called "latency.p99"
   latency.p99 < 1ms
   ^^^^^^^^^^^
-metrics begin with response_time, service_time, send_delay, connection_wait, refused_time, connect_time, time_to_durable, ingest, batch, inbox, ack, offered_per_s, achieved_per_s, achieved_ratio, load, backlog, ledger, idle, resources
+metrics begin with response_time, service_time, send_delay, connection_wait, refused_time, connect_time, time_to_durable, time_to_delivered, ingest, batch, inbox, ack, offered_per_s, achieved_per_s, achieved_ratio, load, backlog, ledger, idle, resources
 
 no metric is called "ledger.losst"
   ledger.losst == 0
   ^^^^^^^^^^^^
-did you mean ledger.lost? ledger has acknowledged, persisted, lost, duplicated, corrupted, unverified, unacknowledged, drained_after
+did you mean ledger.lost? ledger has acknowledged, persisted, lost, duplicated, corrupted, unverified, unacknowledged, delivered, undelivered, delivered_repeatedly, delivered_altered, delivered_badly_signed, delivered_out_of_order, drained_after
 "#);
     insta::assert_snapshot!(parse_for("cache-frist: ledger.lost == 0", &["null", "cache-first"]).unwrap_err(), @r#"
 no variant is called "cache-frist"

@@ -228,6 +228,8 @@ impl Task {
                 self.due_at_us = Some(now_us);
             }
             for id in due? {
+                // Another process may have set its webhook: from now on its events ring here too.
+                self.store.doorbell().know(id);
                 self.turns.heard(id);
             }
         }
@@ -243,6 +245,9 @@ impl Task {
                 return Err(error);
             }
         };
+        for gone in claimed.iter().filter(|claimed| claimed.webhook.is_none()) {
+            self.store.doorbell().forget(gone.stored.event.organization_id);
+        }
         for (id, asked) in turns {
             let found = claimed.iter().filter(|claimed| claimed.stored.event.organization_id == *id).count();
             self.turns.claimed(*id, *asked, found);

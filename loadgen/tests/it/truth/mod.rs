@@ -8,3 +8,4 @@ mod server;
 mod simulation;
 mod stall;
 mod times;
+mod webhooks;
