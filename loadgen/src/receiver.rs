@@ -272,14 +272,16 @@ impl Receiver {
             pause = (pause * 2).min(LOOK_PAUSE_MAX);
         }
         // When the last one came, and not when somebody looked.
-        let since_last_ns = match lock(&self.shared.book).missing(acknowledged) {
-            0 => self.shared.clock.now_ns().saturating_sub(lock(&self.shared.book).last_ns),
-            _ => 0,
+        let (missing, last_ns) = {
+            let book = lock(&self.shared.book);
+            (book.missing(acknowledged), book.last_ns)
         };
+        let since_last_ns = if missing == 0 { self.shared.clock.now_ns().saturating_sub(last_ns) } else { 0 };
         let drained_after = load_end.elapsed().saturating_sub(Duration::from_nanos(since_last_ns));
         sleep(REPEATS_PAUSE).await;
         let verified = lock(&self.shared.secrets).iter().all(Option::is_some);
-        lock(&self.shared.book).finish(acknowledged, planned, verified, drained_after)
+        let book = lock(&self.shared.book);
+        book.finish(acknowledged, planned, verified, drained_after)
     }
 }
 
