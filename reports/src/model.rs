@@ -618,6 +618,10 @@ pub struct CrashTest {
     pub kills: Vec<Kill>,
     /// Events acknowledged in all.
     pub acknowledged: u64,
+    /// Acknowledged although the power went while they were under way: not counted as acknowledged. A real machine would not have lived to
+    /// answer, and Linux may say of a sync that a shutdown of ext4 overtakes that it was done.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Acknowledged, and not there after the last restart: asked for by id, and not in the inbox.
     pub lost: u64,
     /// Copies more than one of an event, and repeats that were acknowledged as if they were new.
@@ -667,6 +671,9 @@ pub struct Kill {
     pub in_recovery_ms: Option<f64>,
     /// Events of its load that were acknowledged.
     pub acknowledged: u64,
+    /// See [`CrashTest::in_flight`].
+    #[serde(default)]
+    pub in_flight: u64,
     /// Of these, how many were lost.
     pub lost: u64,
     /// How long before the kill the oldest lost one had been acknowledged, ns; `null`: none that was acknowledged before it was lost.

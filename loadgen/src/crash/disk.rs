@@ -6,6 +6,11 @@
 //! device keeps what it was told to flush is not tested here. What is not synced reaches the image by itself after some seconds
 //! (writeback), so a cut must come soon after the writes that it is to lose.
 //!
+//! A sync that is under way when the cut comes may return as if it had been done although nothing was kept: on Linux 6.18 in 33 of 300 cuts
+//! during appends of 4 KiB, in none of 300 during writes into a file that had its size before; of syncs that began later every one
+//! failed. A machine without power would not have lived to see it, so what is acknowledged in that moment is nobody's promise; what was
+//! acknowledged before the cut, or sent after it, is.
+//!
 //! Mounts are made in a mount namespace of this process alone: however it ends, the last process in it takes them along.
 
 use std::fs::File;

@@ -1,8 +1,9 @@
 //! A load that somebody else ends: the send loop of every other command, with a switch.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub struct Underway {
     sending: JoinHandle<io::Result<Sent>>,
     recording: JoinHandle<Recording>,
     stop: Arc<AtomicBool>,
+    sent_ns: Arc<Mutex<HashMap<u64, u64>>>,
     /// When it began, ns of the clock.
     pub begin_ns: u64,
 }
@@ -32,6 +34,8 @@ pub struct Underway {
 pub struct Loaded {
     /// What was acknowledged.
     pub acknowledged: Vec<Acknowledged>,
+    /// When each of these was sent, ns of the clock, by sequence number.
+    pub sent_ns: HashMap<u64, u64>,
     /// Sequence numbers used.
     pub planned: u64,
     /// What the acknowledgements claim to be worth.
@@ -61,18 +65,36 @@ pub async fn begin(
     let (length_ns, timeout_ns) = (plan.duration_ms * 1_000_000, plan.request_timeout_ms * 1_000_000);
     let (ledger_events_max, snapshot) = (plan.ledger_events_max, Arc::clone(snapshot));
     let (begun, begin) = oneshot::channel();
+    let sent_ns: Arc<Mutex<HashMap<u64, u64>>> = Arc::default();
+    let note = Arc::clone(&sent_ns);
     let sending = std::thread::Builder::new().name(SENDING_THREAD.into()).spawn(move || {
         load.run(|begin_ns| {
             let recorder = Recorder::new(begin_ns, length_ns, timeout_ns, None, ledger_events_max);
-            let (samples, recording) = recorder::spawn(recorder, snapshot, |_| {})?;
+            let (samples, recording) = recorder::spawn(recorder, snapshot, move |samples| {
+                let mut sent_ns = note.lock().unwrap_or_else(PoisonError::into_inner);
+                sent_ns.extend(samples.iter().filter_map(|sample| Some((sample.sequence, sample.sent_ns?))));
+            })?;
             // The receiver is waiting; if it were gone, so would be the load.
             let _ = begun.send((begin_ns, recording));
             Ok(samples)
         })
     })?;
     match begin.await {
-        Ok((begin_ns, recording)) => Ok(Underway { sending, recording, stop, begin_ns }),
+        Ok((begin_ns, recording)) => Ok(Underway { sending, recording, stop, sent_ns, begin_ns }),
         Err(_) => Err(joined(sending).await?.err().unwrap_or_else(|| io::ErrorKind::Other.into())),
+    }
+}
+
+impl Loaded {
+    /// Takes out what was acknowledged after `begin_ns` of a cut although it was sent before its end; how many those were.
+    pub fn forget_in_flight(&mut self, begin_ns: u64, end_ns: u64) -> u64 {
+        let before = self.acknowledged.len();
+        let sent_ns = &self.sent_ns;
+        let was_in_flight = |event: &Acknowledged| {
+            event.done_ns >= begin_ns && sent_ns.get(&event.sequence).is_none_or(|sent_ns| *sent_ns < end_ns)
+        };
+        self.acknowledged.retain(|event| !was_in_flight(event));
+        (before - self.acknowledged.len()) as u64
     }
 }
 
@@ -82,7 +104,9 @@ impl Underway {
         self.stop.store(true, Ordering::Relaxed);
         let sent = joined(self.sending).await??;
         let recording = joined(self.recording).await?;
-        Ok(Loaded { acknowledged: recording.acknowledged, planned: sent.planned, durability: sent.durability })
+        let sent_ns = std::mem::take(&mut *self.sent_ns.lock().unwrap_or_else(PoisonError::into_inner));
+        let (acknowledged, planned) = (recording.acknowledged, sent.planned);
+        Ok(Loaded { acknowledged, sent_ns, planned, durability: sent.durability })
     }
 }
 
@@ -90,4 +114,23 @@ impl Underway {
 async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> io::Result<T> {
     let joined = tokio::task::spawn_blocking(move || thread.join()).await.map_err(io::Error::other)?;
     joined.map_err(|_| io::Error::other("a thread of the load generator panicked; please report this"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_under_way_while_the_power_went_is_forgotten() {
+        let event = |sequence, done_ns| Acknowledged { sequence, id: None, done_ns };
+        let mut loaded = Loaded {
+            // Before the cut; before its begin and answered in it; in it; after it, which no honest server acknowledges.
+            acknowledged: vec![event(0, 99), event(1, 100), event(2, 250), event(3, 251)],
+            sent_ns: HashMap::from([(0, 10), (1, 20), (2, 199), (3, 200)]),
+            planned: 4,
+            durability: None,
+        };
+        assert_eq!(loaded.forget_in_flight(100, 200), 2);
+        assert_eq!(loaded.acknowledged, [event(0, 99), event(3, 251)]);
+    }
 }

@@ -24,7 +24,7 @@ use crate::recorder::Snapshot;
 use crate::reference::{Launch, ReferenceError, ServerProcess};
 use crate::target::{Reach, Target, TargetError};
 
-/// After a power cut the server lives on for so long: nothing that it acknowledges meanwhile can be kept any more.
+/// After a power cut the server lives on for so long: what it takes in meanwhile it must not acknowledge, unless it promises nothing.
 const AFTER_CUT: Duration = Duration::from_millis(50);
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 const READY_PAUSE: Duration = Duration::from_millis(1);
@@ -131,6 +131,7 @@ impl Series<'_> {
             kills_planned: self.asked.kills,
             kills: Vec::new(),
             acknowledged: 0,
+            in_flight: 0,
             lost: 0,
             duplicated: 0,
             altered: 0,
@@ -219,14 +220,16 @@ impl<'a> Killing<'a> {
             return Err(Ended::ServerFailed(format!("it ended by itself under load{}", self.server.log_end())));
         }
         let kill_ns = self.clock.now_ns();
-        self.kill().await?;
-        let loaded = load.end().await?;
+        let cut_ns = self.kill().await?;
+        let mut loaded = load.end().await?;
+        let in_flight = cut_ns.map_or(0, |cut_ns| loaded.forget_in_flight(kill_ns, cut_ns));
         self.test.durability = self.test.durability.take().or(loaded.durability);
         let mut kill = Kill {
             number,
             at_ms: (kill_ns - begin_ns) as f64 / 1e6,
             in_recovery_ms: None,
             acknowledged: loaded.acknowledged.len() as u64,
+            in_flight,
             lost: 0,
             lost_age_ns_max: None,
             duplicated: 0,
@@ -252,13 +255,16 @@ impl<'a> Killing<'a> {
         Ok(())
     }
 
-    /// Ends the server as the test is about: its process, or the power of the machine that it is on.
-    async fn kill(&mut self) -> Result<(), Ended> {
+    /// Ends the server as the test is about: its process, or the power of the machine that it is on; says when that was off.
+    async fn kill(&mut self) -> Result<Option<u64>, Ended> {
+        let mut cut_ns = None;
         if self.series.asked.kill.kind() == KillKind::Power {
             self.place.cut()?;
+            cut_ns = Some(self.clock.now_ns());
             sleep(AFTER_CUT).await;
         }
-        Ok(self.server.kill().await?)
+        self.server.kill().await?;
+        Ok(cut_ns)
     }
 
     /// Starts it again on its data; sometimes kills it while it recovers, and starts it once more.
@@ -359,6 +365,7 @@ fn add(test: &mut CrashTest, kill: &mut Kill, account: &Account, found: &Found) 
     kill.unverified = ledger.unverified;
     kill.unacknowledged = ledger.unacknowledged + account.resent_known;
     test.acknowledged += ledger.acknowledged;
+    test.in_flight += kill.in_flight;
     test.lost += kill.lost;
     test.duplicated += kill.duplicated;
     test.altered += kill.altered;

@@ -129,6 +129,7 @@ fn held(trial: &CapacityTrial) -> Markup {
 fn crash(run: &Run) -> Option<Section> {
     let headings = summary::CRASH_HEADINGS.map(str::to_owned);
     let kinds: BTreeSet<&str> = run.crash.iter().map(|test| crash::kind(test.kill)).collect();
+    let in_flight = run.crash.iter().map(|test| test.in_flight).sum();
     Some(Section {
         id: "crash",
         title: "Killed under load",
@@ -142,7 +143,8 @@ fn crash(run: &Run) -> Option<Section> {
             ul { @for test in &run.crash { li { b { (test.name) } ": " (crash::settings(test)) } } }
             @if run.crash.iter().any(|test| test.kill == crate::model::KillKind::Power) {
                 p.note { "A power cut is a filesystem that is shut down without flushing and mounted again: whether the device keeps what it \
-                          was told to flush is not tested." }
+                          was told to flush is not tested. Left out are " (format::counted(in_flight, "event")) " that were under way \
+                          while the power went and acknowledged then: a real machine would not have lived to answer." }
             }
             @for test in &run.crash { (kills(test)) }
         },
