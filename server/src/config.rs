@@ -365,9 +365,9 @@ limits! {
             "Bytes of a receiver's answer that are read (and forgotten); after more the connection is closed";
         webhook_url_bytes_max, "webhook-url-bytes-max", "INGEST_WEBHOOK_URL_BYTES_MAX", 2048 in 16..=8192:
             "Bytes of a webhook's URL; a longer one is answered 400";
-        webhook_attempts_running_max, "webhook-attempts-running-max", "INGEST_WEBHOOK_ATTEMPTS_RUNNING_MAX", 128 in 1..=10000:
+        webhook_attempts_running_max, "webhook-attempts-running-max", "INGEST_WEBHOOK_ATTEMPTS_RUNNING_MAX", 256 in 1..=10000:
             "Attempts at a time; receivers that fail get at most half of them together. Each holds one event in memory";
-        webhook_organization_attempts_max, "webhook-organization-attempts-max", "INGEST_WEBHOOK_ORGANIZATION_ATTEMPTS_MAX", 16 in 1..=1000:
+        webhook_organization_attempts_max, "webhook-organization-attempts-max", "INGEST_WEBHOOK_ORGANIZATION_ATTEMPTS_MAX", 64 in 1..=1000:
             "Attempts at a time to one organisation's webhook";
         webhook_lease_ms, "webhook-lease-ms", "INGEST_WEBHOOK_LEASE_MS", 30000 in 100..=3600000:
             "How long a delivery is one process's: after a crash, how long what was under way waits. Longer than --webhook-timeout-ms";

@@ -55,6 +55,8 @@ pub struct Attempt {
     pub answer: Answer,
     /// The answer ended within its bounds: the receiver kept this server no longer than it had to.
     pub prompt: bool,
+    /// It took less than a tenth of the time that it was allowed.
+    pub quick: bool,
 }
 
 impl Client {
@@ -65,8 +67,9 @@ impl Client {
 
     /// Sends the event once.
     pub async fn attempt(&self, claimed: &Claimed) -> Attempt {
-        let failed = |answer| Attempt { answer, prompt: false };
-        let deadline = Instant::now() + self.bounds.timeout;
+        let failed = |answer| Attempt { answer, prompt: false, quick: false };
+        let begin = Instant::now();
+        let deadline = begin + self.bounds.timeout;
         let response = match timeout_at(deadline, self.send(claimed)).await {
             Err(_elapsed) => return failed(Answer::TimedOut),
             Ok(Err(answer)) => return failed(answer),
@@ -76,7 +79,11 @@ impl Client {
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let wait = wait.and_then(|text| retry_after(text, now_us()));
         let ended = timeout_at(deadline, read_to_end(response, self.bounds.response_bytes_max)).await;
-        Attempt { answer: Answer::Status { status, retry_after: wait }, prompt: ended.unwrap_or(false) }
+        Attempt {
+            answer: Answer::Status { status, retry_after: wait },
+            prompt: ended.unwrap_or(false),
+            quick: begin.elapsed() < self.bounds.timeout / 10,
+        }
     }
 
     async fn send(&self, claimed: &Claimed) -> Result<Response, Answer> {

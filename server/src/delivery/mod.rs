@@ -272,7 +272,11 @@ impl Task {
         let doubled = !dropped && hit("webhook-duplicate", self.settings.faults.duplicate_share);
         let attempt = async move {
             if dropped {
-                return Attempt { answer: Answer::Status { status: 204, retry_after: None }, prompt: true };
+                return Attempt {
+                    answer: Answer::Status { status: 204, retry_after: None },
+                    prompt: true,
+                    quick: true,
+                };
             }
             if doubled {
                 client.attempt(&claimed).await;
@@ -297,7 +301,7 @@ impl Task {
     fn end(&mut self, ended: Result<(Id, Attempt), JoinError>) {
         let (id, attempt) = ended.unwrap_or_else(|error| {
             // It panicked, which nothing in it should: to the receiver it is an attempt that broke off.
-            (error.id(), Attempt { answer: Answer::NoConnection, prompt: false })
+            (error.id(), Attempt { answer: Answer::NoConnection, prompt: false, quick: false })
         });
         if let Some(under_way) = self.under_way.remove(&id) {
             self.ended.push((under_way, attempt));
@@ -340,7 +344,8 @@ impl Task {
             }
             let health = match (verdict.next, attempt.answer) {
                 (_, Answer::NoWebhook) => Health::Unknown,
-                (Next::Delivered, _) if attempt.prompt => Health::Well,
+                (Next::Delivered, _) if attempt.prompt && attempt.quick => Health::Well,
+                (Next::Delivered, _) if attempt.prompt => Health::Slow,
                 _ => Health::Ill,
             };
             let rests_until_us = verdict.rest.map(|rest| now_us.saturating_add(micros(rest)));

@@ -2,7 +2,7 @@
 //!
 //! A slot is one attempt under way. Receivers (one for each organisation) take slots in turns, one at a time, so a backlog of one
 //! of them never stands before another's first event. How many slots one may hold follows from how it does: its window grows by
-//! one with each prompt answer, and is halved by each failure. Receivers that fail hold at most half of all slots together,
+//! one with each quick answer, and is halved by each failure. Receivers that fail hold at most half of all slots together,
 //! however many they are: what answers is never kept waiting by what does not. A receiver that asked for time takes no turn
 //! until it is over.
 //!
@@ -48,6 +48,8 @@ pub enum Health {
     Well,
     /// It failed, or made this server wait.
     Ill,
+    /// It answered as it should, and took its time: it gets no more slots than it has.
+    Slow,
     /// Nothing was asked of it.
     Unknown,
 }
@@ -154,10 +156,10 @@ impl Turns {
             match health {
                 Health::Well => receiver.window = (receiver.window + 1).min(window_max),
                 Health::Ill => receiver.window = (receiver.window / 2).max(1),
-                Health::Unknown => {}
+                Health::Slow | Health::Unknown => {}
             }
             receiver.failing = match health {
-                Health::Well => false,
+                Health::Well | Health::Slow => false,
                 Health::Ill => true,
                 Health::Unknown => was_failing,
             };
@@ -245,6 +247,8 @@ mod tests {
         assert_eq!(served(&mut turns, 1, 0), [1]);
         turns.finished(id(0), Health::Well, None);
         assert_eq!(served(&mut turns, 1, 0), [2]);
+        turns.finished(id(0), Health::Slow, None);
+        assert_eq!(served(&mut turns, 1, 0), [1], "no more than before");
     }
 
     #[test]
