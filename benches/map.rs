@@ -63,7 +63,9 @@ fn crates_use_only_crates_below_them() {
 fn the_load_generator_touches_the_server_in_one_file() {
     for path in sources(&root().join("loadgen/src")) {
         if !path.ends_with("serve.rs") {
-            assert!(!code(&path).contains("server::"), "{}: only serve.rs may use the server's code", path.display());
+            // Not what another crate calls so (`hyper::server::`).
+            let uses = code(&path).replace("::server::", "").contains("server::");
+            assert!(!uses, "{}: only serve.rs may use the server's code", path.display());
         }
     }
 }

@@ -185,7 +185,7 @@ fn any_event(next: &mut impl FnMut() -> u8) -> Event {
         id: Uuid::from_u128(u128::from(next())),
         organization_id: Uuid::from_u128(u128::from(next())),
         event_type: event_type.into(),
-        dedup_id: (next() % 2 == 0).then(|| dedup_id.into()),
+        dedup_id: next().is_multiple_of(2).then(|| dedup_id.into()),
         payload: payload.into(),
         created_at_us: i64::from(next()),
     }

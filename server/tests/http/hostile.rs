@@ -202,6 +202,7 @@ fn files_allowed() -> u64 {
 const IDLE: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::print_stdout, reason = "what it measured, for whoever asks with --nocapture")]
 async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
     assert!(files_allowed() > IDLE as u64 + 500, "this test needs more open files: raise 'ulimit -Hn'");
     let victim = Victim::start("cache-first", &["--connections-max", "12000"]).await;
