@@ -275,11 +275,8 @@ impl Server {
     fn start(settings: Settings, listener: TcpListener) -> Result<Self, ServeError> {
         let background = background(settings.mode)?;
         let shutdown_timeout = ms(settings.limits.shutdown_timeout_ms);
-        let parts = {
-            let (settings, handle) = (settings.clone(), background.handle().clone());
-            background.block_on(background.spawn(async move { open(settings, handle).await }))
-        };
-        let Parts { app, store, processor, deliveries } = parts.map_err(io::Error::other)??;
+        let parts = background.block_on(open(settings.clone(), background.handle().clone()));
+        let Parts { app, store, processor, deliveries } = parts?;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end_threads, end) = watch::channel(false);
         let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
@@ -390,7 +387,8 @@ struct Parts {
     deliveries: Option<Deliveries>,
 }
 
-/// Opens the store and puts everything together; runs on the background runtime.
+/// Opens the store and puts everything together. On the supervisor's thread, whose priority those threads inherit that are started here (the
+/// journal's, which are on the way of every answer); only the store is opened by the background runtime, whose priority is its own.
 async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<Parts, ServeError> {
     let metrics = Arc::new(Metrics::new(&build_info(&settings)));
     let counters = CacheCounters::new(&metrics, "dedup");
@@ -401,7 +399,11 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
         let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
         return Ok(Parts { app, store: None, processor: None, deliveries: None });
     }
-    let store = Store::connect(&settings.database, store_limits(&settings), Arc::clone(&metrics)).await?;
+    let store = {
+        let (database, limits, metrics) = (settings.database.clone(), store_limits(&settings), Arc::clone(&metrics));
+        let connecting = background.spawn(async move { Store::connect(&database, limits, metrics).await });
+        connecting.await.map_err(io::Error::other)??
+    };
     for (name, value) in store.durability_settings().await? {
         tracing::info!(name, value, "durability of the store, as it says itself");
         if settings.durability() != "memory" && is_weak(&name, &value) {

@@ -13,6 +13,9 @@ use crate::metrics::Metrics;
 /// How often to look whether the store has all of the oldest segment, or whether a full disk has room again; only while there is such a question.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How much lower the priority of this thread is: nobody waits for it unless a segment fills up faster than one is made.
+const NICE: i32 = 10;
+
 enum Message {
     Next,
     Seal(Sealed),
@@ -44,8 +47,12 @@ impl<F: Send + 'static> Supplier<F> {
         let (messages, inbox) = channel();
         let (outbox, replies) = sync_channel(1);
         let worker = Worker { segments, ready: None, is_short: false, watch, metrics };
-        let thread =
-            thread::Builder::new().name("journal-segments".into()).spawn(move || worker.run(&inbox, &outbox))?;
+        let work = move || {
+            // On Linux the priority is the thread's; 0 is the calling one. Where it is refused, the thread is only less polite.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            worker.run(&inbox, &outbox);
+        };
+        let thread = thread::Builder::new().name("journal-segments".into()).spawn(work)?;
         Ok((Self { messages, replies }, thread))
     }
 }
