@@ -1,7 +1,7 @@
 //! `loadgen crash`: the reference server killed under load again and again, in every mode on every store, and every event looked for that
 //! it had acknowledged.
 //!
-//! Order and bookkeeping only. [`series`] is one mode on one store, [`place`] where its data lie, [`reckoning`] what is left of a load. What it
+//! Order and bookkeeping only. `series` is one mode on one store, `place` where its data lie, `reckoning` what is left of a load. What it
 //! all means is [`reports::crash`]'s.
 
 pub mod asked;

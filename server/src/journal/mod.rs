@@ -1,7 +1,7 @@
 //! `journal-first`: an event is acknowledged once it is in an append-only journal that is synced to its device.
 //!
-//! The way of an event: its room in the pending buffer is reserved; it waits in the [`handoff`]; one thread takes all that wait, writes them in
-//! one piece and syncs them ([`log`]); then they go to the pending buffer, from where the processor persists them as in `cache-first`, and
+//! The way of an event: its room in the pending buffer is reserved; it waits in the `handoff`; one thread takes all that wait, writes them in
+//! one piece and syncs them (`log`); then they go to the pending buffer, from where the processor persists them as in `cache-first`, and
 //! their senders are answered. A segment of the journal stays until the store has all of it ([`segments`]). After a crash
 //! [`recovery`] reads what there is, and what the store does not have yet becomes pending again.
 //!
