@@ -23,7 +23,8 @@ fn settings(mode: &str, folder: &Path) -> Settings {
 }
 
 fn exchange(stream: &mut TcpStream, head: &str, body: &[u8]) -> String {
-    let head = format!("{head}host: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("{head}host: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat()).expect("a write");
     let mut answer = [0; 4096];
     let length = stream.read(&mut answer).expect("an answer");
