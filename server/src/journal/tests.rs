@@ -198,27 +198,20 @@ fn an_error_while_recovering_says_so_and_the_next_try_finds_everything() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_of_that_disk_is_believed() {
-    let operations = operations_of_one_life();
-    let mut broken = 0;
-    for at in 0..operations {
-        let disk = Simulated::with_fault(at, Fault::Error);
-        let mut world = World::default();
-        let Ok(mut process) = world.start(&disk, JournalSync::Always) else { continue };
-        let mut acknowledged_before = 0;
-        for _ in 0..24 {
-            acknowledged_before = world.acknowledged.len();
-            let operations_before = disk.operations();
-            world.run(&mut process, 1);
-            if (operations_before..disk.operations()).contains(&at) {
-                broken += 1;
-                break;
-            }
+fn a_write_or_a_sync_that_fails_is_told_apart_from_a_full_disk_and_its_batch_is_not_in() {
+    // An append into a segment that is in use is one write and one sync.
+    for (skipped, action) in [(0, "write to"), (1, "sync")] {
+        let (disk, metrics) = (Simulated::default(), metrics());
+        let mut process = World::default().start(&disk, JournalSync::Always).expect("an empty disk");
+        process.log.append([event(1)].iter(), &metrics).expect("works");
+        disk.fail_next(skipped);
+        match process.log.append([event(2)].iter(), &metrics).expect_err("fails") {
+            NoSegment::Broken(error) => assert_eq!((error.action, error.name), (action, segment_name(1))),
+            other => panic!("{other}"),
         }
-        // What the batch with the failed operation held is not acknowledged, or was safe before that.
-        assert!(world.acknowledged.len() <= acknowledged_before + 5);
+        let left = recover(&disk.after(Image::Strict)).expect("recovers");
+        assert_eq!(left.segments[0].events, [event(1)]);
     }
-    assert!(broken > operations / 2, "{broken} of {operations}");
 }
 
 #[test]
