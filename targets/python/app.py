@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 import keys
 from events import BODY_BYTES_MAX, PAYLOAD_BYTES_MAX, Event, is_storable, parse
-from intake import Answers, Claims, Dedup, Pending, Processor
+from intake import Answers, Dedup, Pending, Processor
 from problem import Problem
 from store import UNAVAILABLE, Store
 
@@ -43,7 +43,6 @@ class Server:
         self.keys = keys.Keys(store)
         self.pending = Pending(pending_events_max)
         self.dedup = Dedup(store)
-        self.claims = Claims()
         self.answers = Answers()
         self.processor = Processor(store, self.pending)
         self.counts: Counter[str] = Counter()
@@ -91,35 +90,32 @@ async def post_event(request: Request) -> Response:
     organization_id = await server.keys.organization_of(request)
     require_json(request)
     repeat_key = request.headers.get("idempotency-key")
-    if repeat_key is None:
-        return accepted(await accept(server, organization_id, await read_body(request)))
-    if not 1 <= len(repeat_key) <= 255:
+    if repeat_key is not None and not 1 <= len(repeat_key) <= 255:
         raise Problem.field("Idempotency-Key", "'Idempotency-Key' is not 1 to 255 characters long; send a shorter one")
     body = await read_body(request)
-    key, fingerprint = (organization_id, "answer", repeat_key), hashlib.sha256(body).digest()
-    async with server.claims.hold(key):
-        id = server.answers.get(key, fingerprint)
-        if id is None:
-            id = await accept(server, organization_id, body)
-            server.answers.keep(key, fingerprint, id)
-    return accepted(id)
+    event = Event(uuid4(), organization_id, *parse(body), datetime.now(UTC))
+    if repeat_key is None:
+        return accepted(await accept(server, event, None, b""))
+    return accepted(await accept(server, event, (organization_id, repeat_key), hashlib.sha256(body).digest()))
 
 
-async def accept(server: Server, organization_id: UUID, body: bytes) -> UUID:
-    """Takes in an event; when this returns it may be acknowledged."""
-    event_type, dedup_id, payload = parse(body)
-    event = Event(uuid4(), organization_id, event_type, dedup_id, payload, datetime.now(UTC))
-    if dedup_id is None:
-        server.pending.add(event)
-    else:
-        # The first is in the buffer before the second is told of it.
-        async with server.claims.hold((organization_id, "event", dedup_id)):
-            if holder := await server.dedup.holder(organization_id, dedup_id):
-                server.counts["duplicate"] += 1
-                detail = f"an event with this dedup_id was already accepted: its id is {holder}; don't send it again"
-                raise Problem(409, "duplicate", detail, id=str(holder))
-            server.pending.add(event)
-            server.dedup.keep(event)
+async def accept(server: Server, event: Event, repeat_key: tuple[UUID, str] | None, fingerprint: bytes) -> UUID:
+    """Takes in an event; the id that it returns may be acknowledged."""
+    forgotten = None
+    if event.dedup_id is not None:
+        forgotten = await server.dedup.forgotten_holder(event.organization_id, event.dedup_id)
+    # From here on nothing is awaited: of two requests at once, one is first, and is in the buffer before the other is told of it.
+    if repeat_key and (first := server.answers.get(repeat_key, fingerprint)):
+        return first
+    if event.dedup_id is not None and (holder := server.dedup.holder(event.organization_id, event.dedup_id) or forgotten):
+        server.counts["duplicate"] += 1
+        detail = f"an event with this dedup_id was already accepted: its id is {holder}; don't send it again"
+        raise Problem(409, "duplicate", detail, id=str(holder))
+    server.pending.add(event)
+    if event.dedup_id is not None:
+        server.dedup.keep(event)
+    if repeat_key:
+        server.answers.keep(repeat_key, fingerprint, event.id)
     server.counts["acknowledged"] += 1
     return event.id
 

@@ -5,10 +5,7 @@ All of it runs on one event loop, so whatever has no `await` in it is atomic.
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
@@ -55,24 +52,6 @@ class Pending:
             self.bytes -= len(event.payload) + EVENT_OVERHEAD_BYTES
 
 
-class Claims:
-    """Who is at work on a key; a second one waits until the first is done or has failed."""
-
-    def __init__(self) -> None:
-        self.held: dict[Hashable, asyncio.Event] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: Hashable) -> AsyncIterator[None]:
-        while (other := self.held.get(key)) is not None:
-            await other.wait()
-        done = self.held[key] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self.held[key]
-            done.set()
-
-
 class Dedup:
     """The ids of the last 24 h, the newest in memory. Only when there were too many is the database asked for those that were forgotten."""
 
@@ -88,10 +67,12 @@ class Dedup:
         if len(rows) == DEDUP_ENTRIES_MAX:
             self.forgotten = rows[-1]["created_at"]
 
-    async def holder(self, organization_id: UUID, dedup_id: str) -> UUID | None:
+    def holder(self, organization_id: UUID, dedup_id: str) -> UUID | None:
+        known = self.known.get((organization_id, dedup_id))
+        return known[0] if known and known[1] > datetime.now(UTC) - DEDUP_WINDOW else None
+
+    async def forgotten_holder(self, organization_id: UUID, dedup_id: str) -> UUID | None:
         since = datetime.now(UTC) - DEDUP_WINDOW
-        if known := self.known.get((organization_id, dedup_id)):
-            return known[0] if known[1] > since else None
         if self.forgotten is None or self.forgotten <= since:
             return None
         return await self.store.holder(organization_id, dedup_id, since)
@@ -103,6 +84,30 @@ class Dedup:
         # The oldest is first. More entries than events may be pending, so what is forgotten is persisted.
         if len(self.known) > DEDUP_ENTRIES_MAX:
             self.forgotten = self.known.pop(next(iter(self.known)))[1]
+
+
+class Answers:
+    """First answers by `Idempotency-Key`, in memory alone; the oldest go when there are too many."""
+
+    ENTRIES_MAX = 100_000
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[UUID, str], tuple[bytes, UUID, datetime]] = {}
+
+    def get(self, key: tuple[UUID, str], fingerprint: bytes) -> UUID | None:
+        kept = self.kept.get(key)
+        if kept is None or kept[2] <= datetime.now(UTC) - DEDUP_WINDOW:
+            return None
+        if kept[0] != fingerprint:
+            detail = "this Idempotency-Key was used with another body; use a new key for a new request"
+            raise Problem(422, "idempotency-key-reused", detail)
+        return kept[1]
+
+    def keep(self, key: tuple[UUID, str], fingerprint: bytes, id: UUID) -> None:
+        self.kept.pop(key, None)
+        self.kept[key] = (fingerprint, id, datetime.now(UTC))
+        if len(self.kept) > self.ENTRIES_MAX:
+            del self.kept[next(iter(self.kept))]
 
 
 class Poller:
@@ -186,27 +191,3 @@ class Processor:
         """What is pending is still persisted; `run` returns after that."""
         self.is_stopping = True
         self.pending.arrived.set()
-
-
-class Answers:
-    """First answers by `Idempotency-Key`, in memory alone; the oldest go when there are too many."""
-
-    ENTRIES_MAX = 100_000
-
-    def __init__(self) -> None:
-        self.kept: dict[Hashable, tuple[bytes, UUID, float]] = {}
-
-    def get(self, key: Hashable, fingerprint: bytes) -> UUID | None:
-        kept = self.kept.get(key)
-        if kept is None or kept[2] < time.monotonic() - DEDUP_WINDOW.total_seconds():
-            return None
-        if kept[0] != fingerprint:
-            detail = "this Idempotency-Key was used with another body; use a new key for a new request"
-            raise Problem(422, "idempotency-key-reused", detail)
-        return kept[1]
-
-    def keep(self, key: Hashable, fingerprint: bytes, id: UUID) -> None:
-        self.kept.pop(key, None)
-        self.kept[key] = (fingerprint, id, time.monotonic())
-        if len(self.kept) > self.ENTRIES_MAX:
-            del self.kept[next(iter(self.kept))]
