@@ -53,7 +53,9 @@
 (defvar *dedup* (make-recent +dedup-entries-max+))
 (defvar *answers* (make-recent +answer-entries-max+))
 (defvar *forgotten-us* 0 "When the newest event was taken in that may be in its window and is not in *DEDUP*.")
-(defvar *stopping* nil)
+(defvar *in-flight* (list 0) "Requests that are being answered.")
+(defvar *stopping* nil "No new request is answered, and those in flight are finished.")
+(defvar *closed* nil "No event is taken in any more.")
 (defvar *acknowledged* 0)
 (defvar *persisted* 0)
 (defvar *duplicates* 0)
@@ -108,10 +110,12 @@
   (refuse 409 "duplicate" (format nil "an event with this dedup_id was already accepted: its id is ~a; don't send it again" id)
           :more (list "id" id)))
 
+(defun refuse-stopping () (refuse-unavailable "stopping" "the server is stopping"))
+
 (defun event-bytes (event) (+ (length (event-payload event)) +event-overhead-bytes+))
 
 (defun add-pending (event)
-  (when *stopping* (refuse-unavailable "stopping" "the server is stopping"))
+  (when *closed* (refuse-stopping))
   (when (or (>= (hash-table-count *pending*) *pending-events-max*)
             (> (+ *pending-bytes* (event-bytes event)) +pending-bytes-max+))
     (refuse-unavailable "full" "the server holds as much unfinished work as it may"))
@@ -178,14 +182,14 @@
   "An arrival cuts every wait but the shortest: under load that would be a batch for each event."
   (let ((wait-s (interval-s)))
     (if (<= wait-s +base-s+)
-        (unless *stopping* (sleep wait-s))
+        (unless *closed* (sleep wait-s))
         (bt:with-lock-held (*lock*)
-          (unless (or *stopping* (queue-head *order*))
+          (unless (or *closed* (queue-head *order*))
             (bt:condition-wait *arrived* *lock* :timeout wait-s))))))
 
 (defun process-events ()
-  "Until the server stops and nothing is pending."
-  (loop until (and *stopping* (zerop (pending-count)))
+  "Until nothing is taken in any more and nothing is pending."
+  (loop until (and *closed* (zerop (pending-count)))
         do (handler-case
                (let ((found (write-pending)))
                  (when (< found +batch-events-max+)

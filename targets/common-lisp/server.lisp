@@ -8,6 +8,7 @@
 (defconstant +name-characters-max+ 255)
 (defconstant +key-cache-entries-max+ 10000)
 (defconstant +ack-looks-max+ 500)
+(defconstant +finish-s-max+ 5)
 (defconstant +drain-s-max+ 15)
 
 (defparameter *tiers* '("free" "pro" "business" "enterprise"))
@@ -225,8 +226,6 @@ ingest_deep_idle ~:[0~;1~]
 
 ;;; hunchentoot
 
-(defvar *in-flight* (list 0) "Requests that are being answered.")
-
 (defclass acceptor (h:acceptor) ())
 
 (defmethod h:process-connection :around ((acceptor acceptor) socket)
@@ -237,7 +236,7 @@ ingest_deep_idle ~:[0~;1~]
 (defmethod h:acceptor-dispatch-request ((acceptor acceptor) request)
   (sb-ext:atomic-incf (car *in-flight*))
   (unwind-protect
-       (handler-case (multiple-value-call #'answer (route (h:request-method request) (h:script-name request)))
+       (handler-case (multiple-value-call #'answer (if *stopping* (refuse-stopping) (route (h:request-method request) (h:script-name request))))
          (problem (problem) (answer-problem problem))
          ((or pg:database-connection-error cl-postgres-error:server-shutdown stream-error usocket:socket-error) (condition)
            (log-line "the database does not answer: ~a" condition)
@@ -297,6 +296,9 @@ arrives."
       (log-line "error: ~a" condition)
       (sb-ext:exit :code 1 :abort t))))
 
+(defun wait-until (seconds-max holds)
+  (loop repeat (* 50 seconds-max) until (funcall holds) do (sleep 0.02)))
+
 (defun serve (port)
   (let ((signalled nil)
         (processor (bt:make-thread #'process-events :name "processor"))
@@ -306,14 +308,13 @@ arrives."
     (sb-sys:enable-interrupt sb-unix:sigterm (lambda (&rest ignored) (declare (ignore ignored)) (setf signalled t)))
     (h:start acceptor)
     (loop until signalled do (sleep 0.1))
-    ;; Under the lock: what is not in the buffer by then is refused.
-    (bt:with-lock-held (*lock*)
-      (setf *stopping* t)
-      (bt:condition-notify *arrived*))
+    (setf *stopping* t)
     (h:stop acceptor)
-    (loop repeat (* 10 +drain-s-max+)
-          while (or (bt:thread-alive-p processor) (plusp (car *in-flight*)))
-          do (sleep 0.1))
+    (wait-until +finish-s-max+ (lambda () (zerop (car *in-flight*))))
+    (bt:with-lock-held (*lock*)
+      (setf *closed* t)
+      (bt:condition-notify *arrived*))
+    (wait-until +drain-s-max+ (lambda () (not (bt:thread-alive-p processor))))
     (let ((lost (pending-count)))
       (when (plusp lost) (log-line "stopped with ~d acknowledged events that could not be persisted" lost))
       (sb-ext:exit :code (if (zerop lost) 0 1) :abort t))))

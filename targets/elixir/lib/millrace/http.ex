@@ -15,7 +15,8 @@ defmodule Millrace.Http do
   @doc "The listening server, as a child of a supervisor."
   def server(port) do
     options = [name: __MODULE__, ip: {127, 0, 0, 1}, port: port, nodelay: true, backlog: 1024, loop: {__MODULE__, :handle, []}]
-    %{id: __MODULE__, start: {:mochiweb_http, :start_link, [options]}}
+    # Not started again when Drain has stopped it.
+    %{id: __MODULE__, start: {:mochiweb_http, :start_link, [options]}, restart: :transient}
   end
 
   def handle(request) do
@@ -274,10 +275,16 @@ defmodule Millrace.Http do
 end
 
 defmodule Millrace.Http.Drain do
-  @moduledoc "Stops first: from then on requests are refused, and those in flight are finished."
+  @moduledoc """
+  Stops first: from then on no connection is taken and no new request, and those in flight are finished, or after 5 s left alone: nothing is
+  taken in any more when this has ended.
+  """
   use GenServer, shutdown: 10_000
 
-  alias Millrace.Intake
+  alias Millrace.{Http, Intake}
+
+  @looks_max 500
+  @look_ms 10
 
   def start_link(_), do: GenServer.start_link(__MODULE__, nil)
 
@@ -290,12 +297,15 @@ defmodule Millrace.Http.Drain do
   @impl true
   def terminate(_reason, _state) do
     Intake.add(:stopping, 1)
-    wait(500)
+    # Ends the listener alone; its connections are processes of their own.
+    :mochiweb_http.stop(Http)
+    wait(@looks_max)
+    Intake.close()
   end
 
   defp wait(looks) do
     if looks > 0 and Intake.count(:in_flight) > 0 do
-      Process.sleep(10)
+      Process.sleep(@look_ms)
       wait(looks - 1)
     end
   end

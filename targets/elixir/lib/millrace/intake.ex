@@ -49,6 +49,9 @@ defmodule Millrace.Intake do
     end
   end
 
+  @doc "From now on every event is refused."
+  def close, do: GenServer.call(__MODULE__, :close)
+
   @doc "A pending event, or nil."
   def pending(id) do
     case :ets.lookup(@pending, id) do
@@ -106,6 +109,9 @@ defmodule Millrace.Intake do
 
     {:reply, reply, pending_events_max}
   end
+
+  # No event fits into a buffer of none.
+  def handle_call(:close, _from, _pending_events_max), do: {:reply, :ok, 0}
 
   defp first_answer(_event, nil), do: :new
 

@@ -56,7 +56,9 @@ defmodule Millrace.Processor do
 
       {:error, reason} ->
         if System.monotonic_time(:millisecond) > give_up_at do
-          Logger.error("stopped with #{Intake.pending_count()} acknowledged events that could not be persisted: #{inspect(reason, limit: 8, printable_limit: 300)}")
+          Logger.error(
+            "stopped with #{Intake.pending_count()} acknowledged events that could not be persisted: #{inspect(reason, limit: 8, printable_limit: 300)}"
+          )
         else
           Process.sleep(@retry_ms)
           drain(give_up_at)
