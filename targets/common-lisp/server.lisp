@@ -252,9 +252,11 @@ ingest_deep_idle ~:[0~;1~]
 (defun answer-problem (problem)
   (let ((body (problem-body (problem-status problem) (problem-name problem) (problem-detail problem) (problem-more problem)))
         (headers (acons :content-type "application/problem+json" (problem-headers problem))))
-    (if (member (problem-status problem) '(413 415 401))
+    (if (and (member (problem-status problem) '(401 413 415)) (body-comes-p))
         (answer-before-body (answer (problem-status problem) body headers))
         (answer (problem-status problem) body headers))))
+
+(defun body-comes-p () (or (h:header-in* :content-length) (h:header-in* :transfer-encoding)))
 
 (defun problem-body (status name detail &optional more)
   (apply #'json-object "type" (concatenate 'string "/problems/" name) "title" (substitute #\Space #\- name)
@@ -269,6 +271,7 @@ arrives."
     (let ((out (h:send-headers)))
       (write-sequence octets out)
       (finish-output out))
+    ;; No stream when it has been read.
     (when (streamp in)
       (loop while (= (read-sequence buffer in) (length buffer))))
     nil))
