@@ -289,7 +289,7 @@ impl Measurement<'_> {
             caveats.extend((beyond > 0).then(|| self.full_ledger(beyond)));
         }
         if plan.idle_ms > 0 && !self.context.is_stopped() {
-            let first = result.ledger.is_some().then(|| (loaded.planned, &mut payloads));
+            let first = result.ledger.is_some().then_some((loaded.planned, &mut payloads));
             result.idle = Some(self.idle(running, clock, &destination, first, load_end).await);
         }
         result.load = loaded.load;

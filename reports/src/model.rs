@@ -75,7 +75,7 @@ pub struct Plan {
     pub name: String,
     /// What is measured, in the order given; each repetition runs all of them, rotated by one.
     pub variants: Vec<Variant>,
-    /// Database kind the reference server is started on (`sqlite`, `postgres`), or `null` for a target that already runs.
+    /// Kinds of database that servers are started on (`sqlite`, `postgres`, `postgres, sqlite`), or `null` for targets that already run.
     pub database: Option<String>,
     /// How the intended send times are drawn.
     pub arrivals: Arrivals,

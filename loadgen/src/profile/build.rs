@@ -318,6 +318,11 @@ impl<'t> Builder<'_, 't> {
             self.document.add(line, key, problem, "leave it out; every body is sent as application/json");
             return None;
         }
+        if let Some(placeholder) = Text::new(value).placeholders().first() {
+            let problem = format!("has {{{placeholder}}} in {name}, and all requests have the same headers");
+            self.document.add(line, key, problem, "a key goes into [key] header, a dedup_id into [ingest] body");
+            return None;
+        }
         if value.is_empty() || !value.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
             let problem = format!("has {name}: {value:?}, which is no value of a header");
             self.document.add(line, key, problem, "use visible ASCII and spaces");

@@ -408,10 +408,9 @@ async fn wait_until_ready(
     let log = |process: Option<&mut Process>| process.map_or_else(String::new, |process| log_end(&process.log));
     let looking = async {
         while !target.is_ready().await {
-            if let Some(process) = process.as_deref_mut() {
-                if let Some(status) = process.child.try_wait()? {
-                    return Ok(Some(status));
-                }
+            let ended = process.as_deref_mut().map(|process| process.child.try_wait()).transpose()?.flatten();
+            if ended.is_some() {
+                return Ok(ended);
             }
             sleep(READY_LOOK_EVERY).await;
         }

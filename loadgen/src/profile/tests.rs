@@ -131,6 +131,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[http]\nheaders = { 'X Y' = 'z' }", "[http] headers has \"x y\", which is no name of a header"),
     ("[http]\nheaders = { X = \"a\\u0007\" }", "which is no value of a header; use visible ASCII and spaces"),
     (
+        "[ingest]\nheaders = { Idempotency-Key = '{dedup_id}' }",
+        "[ingest] headers has {dedup_id} in idempotency-key, and all requests have the same headers; a key goes into",
+    ),
+    (
         "[setup]\ncommand = ['a', '{prot}']",
         "[setup] command has {prot}, which stands for nothing here; did you mean {port}?",
     ),

@@ -119,7 +119,11 @@ fn store_event(state: &Mutex<(tokio::runtime::Runtime, Store)>, number: u64, bod
 fn acknowledge(stream: &mut std::net::TcpStream, number: u64) -> Next {
     match number % EVERY {
         WITHOUT_TICKET => answer(stream, 200, r#"{"data":{}}"#),
-        _ => answer(stream, 200 + u16::from(number % 2 == 0), &format!(r#"{{"data":{{"ticket":"t-{number}"}}}}"#)),
+        _ => answer(
+            stream,
+            200 + u16::from(number.is_multiple_of(2)),
+            &format!(r#"{{"data":{{"ticket":"t-{number}"}}}}"#),
+        ),
     }
 }
 
