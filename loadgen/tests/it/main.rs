@@ -8,6 +8,7 @@ mod crash;
 mod health;
 mod http2;
 mod load_models;
+mod profiles;
 mod reference;
 mod support;
 mod truth;
