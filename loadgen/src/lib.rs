@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod capacity;
 pub mod cli;
 pub mod clock;
+pub mod conform;
 pub mod connection;
 pub mod crash;
 pub mod curve;

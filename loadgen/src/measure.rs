@@ -117,6 +117,7 @@ impl Findings {
             calibration: None,
             capacity: Vec::new(),
             crash: Vec::new(),
+            conformance: Vec::new(),
             results: self.results,
         }
     }
