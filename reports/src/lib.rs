@@ -1,6 +1,6 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
-//! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`caveat`], [`verdict`].
+//! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`caveat`], [`verdict`], [`gate`].
 //! Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and [`compare`] (rows of numbers),
 //! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
 
@@ -14,6 +14,7 @@ pub mod crash;
 #[cfg(test)]
 mod fixtures;
 pub mod format;
+pub mod gate;
 pub mod histogram;
 pub mod html;
 pub mod model;
