@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
 use crate::measure::{Context, Findings, Measurement};
-use crate::plan::Resolved;
+use crate::plan::{Resolved, ServerBuild};
 use crate::poller::Poller;
 use crate::progress::Progress;
 use crate::search::{Bounds, End, Search, Step};
@@ -153,7 +153,7 @@ fn null_plan(resolved: &Resolved, warmup_ms: u64, duration_ms: u64) -> Resolved 
         objectives: Vec::new(),
         ..resolved.plan.clone()
     };
-    Resolved { plan, keys: Vec::new(), postgres_url: None, replay: None, tls_ca: None }
+    Resolved { plan, keys: Vec::new(), postgres_url: None, replay: None, tls_ca: None, server: ServerBuild::default() }
 }
 
 /// # Errors

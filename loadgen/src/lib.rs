@@ -10,6 +10,7 @@ pub mod connection;
 pub mod crash;
 pub mod curve;
 pub mod exchange;
+pub mod gate;
 pub mod http1;
 pub mod http2;
 pub mod idle;

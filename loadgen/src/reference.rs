@@ -30,6 +30,8 @@ pub struct Configuration<'a> {
     pub postgres_url: Option<&'a str>,
     /// Name for that database: lower-case letters, digits, underscores.
     pub database_name: String,
+    /// Program that serves, in place of this one: another build of it.
+    pub program: Option<&'a Path>,
     /// More flags of the server, such as `--fault drop=0.01`; they come last.
     pub flags: Vec<String>,
 }
@@ -60,6 +62,8 @@ pub struct Launch<'a> {
     pub journal: PathBuf,
     /// File that its log is added to.
     pub log: PathBuf,
+    /// See [`Configuration::program`].
+    pub program: Option<&'a Path>,
     /// More flags; they come last.
     pub flags: Vec<String>,
 }
@@ -111,6 +115,7 @@ impl Reference {
             location,
             journal: folder.path().join("journal"),
             log: folder.path().join("server.log"),
+            program: configuration.program,
             flags: configuration.flags.clone(),
         };
         match ServerProcess::listening(&launch).await {
@@ -154,7 +159,8 @@ impl ServerProcess {
     /// Starts it, and does not wait.
     pub fn launch(launch: &Launch<'_>) -> Result<Self, ReferenceError> {
         let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
-        let child = Command::new(std::env::current_exe()?)
+        let program = launch.program.map_or_else(std::env::current_exe, |program| Ok(program.to_owned()))?;
+        let child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
             .args(["--mode", launch.mode, "--polling", launch.polling])
             // The limiter is on the measured path, with a limit that no run reaches.

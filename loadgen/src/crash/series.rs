@@ -161,6 +161,7 @@ impl Series<'_> {
             location: place.location(),
             journal: place.data().join("journal"),
             log: place.log(),
+            program: None,
             flags: faults.chain(self.asked.server_flag.iter().cloned()).collect(),
         }
     }

@@ -11,7 +11,7 @@ use super::arriving::Arriving;
 use super::asked::Asked;
 use super::check::{LEAVE_ONE_OUT, milliseconds, read_file, within, wrong};
 use super::spelling::{AskedSizes, Http};
-use super::{PlanError, Resolved};
+use super::{PlanError, Resolved, ServerBuild};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN, Sizes};
 use crate::replay::Timeline;
 
@@ -87,7 +87,7 @@ impl Asked {
             )?,
         };
         check_batches(&plan, timeline.as_ref())?;
-        Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca })
+        Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca, server: ServerBuild::default() })
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

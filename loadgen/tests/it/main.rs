@@ -4,6 +4,7 @@ mod bad_targets;
 mod calibrate;
 mod capacity;
 mod crash;
+mod gate;
 #[cfg(target_os = "linux")]
 mod health;
 mod http2;

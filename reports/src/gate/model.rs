@@ -35,6 +35,8 @@ pub struct Gate {
     pub candidate: Side,
     /// How each round was loaded.
     pub plan: Plan,
+    /// Length of the closed loop of each round, ms; 0: there was none.
+    pub capacity_ms: u64,
     /// By which rule it was decided. All of it was fixed before the first round.
     pub rule: Rule,
     /// Every pair of rounds, in the order in which they ran, those left out too.

@@ -3,6 +3,7 @@
 use super::judge::{Next, conclude, confirmation, flagged, next};
 use super::model::{Gate, GateOutcome, GateVerdict, Gated, Metric, Pair, Round, Rule, SCHEMA, Side};
 use super::rule::ALPHA;
+use super::{file, show, stored};
 use crate::fixtures;
 
 const P50: Metric = Metric::ResponseTimeP50;
@@ -63,6 +64,7 @@ fn gate(rule: Rule, pairs: Vec<Pair>) -> Gate {
         baseline: side("old"),
         candidate: side("new"),
         plan: run.plan,
+        capacity_ms: 1_000,
         rule,
         pairs,
         confirmation: None,
@@ -269,6 +271,76 @@ fn an_order_effect_and_a_drift_are_told() {
     let gate = concluded(&rule, |number| round((f64::from(number) / 1e3).exp()));
     assert_eq!(gate.metrics[0].drift, Some(1.0));
     assert!(gate.metrics[0].notes.iter().any(|note| note.contains("drifts")));
+}
+
+#[test]
+fn a_result_is_read_back_exactly_and_follows_its_schema() {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schema/gate.v1.json");
+    fixtures::assert_golden(&path, &(serde_json::to_string_pretty(&file::json_schema()).unwrap() + "\n"));
+    let validator = jsonschema::validator_for(&file::json_schema()).unwrap();
+    for shift in [0.0, 0.2] {
+        let gate = concluded(&rule(&[P50, Metric::Capacity]), around(shift, 0.001));
+        let text = file::write(&gate);
+        assert_eq!(file::read(&text).unwrap(), gate);
+        assert!(validator.is_valid(&serde_json::from_str(&text).unwrap()));
+        let page = crate::html::gate::render(&gate);
+        let data = page.split("id=\"gate-data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        assert_eq!(file::read(data).unwrap(), gate);
+        assert_eq!(page.matches("class=\"chart\"").count(), 7, "one a metric");
+    }
+    for text in ["{", "[]", r#"{"schema":"run.v1"}"#, r#"{"schema":"gate.v1"}"#] {
+        assert!(file::read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_escaped() {
+    let evil = "</script><script>alert(1)</script>|`*";
+    let mut gate = concluded(&rule(&[P50]), around(0.0, 0.001));
+    (gate.candidate.name, gate.baseline.faults) = (evil.to_owned(), vec![evil.to_owned()]);
+    gate.pairs[0].left_out = Some(evil.to_owned());
+    conclude(&mut gate);
+    gate.verdict.reasons.push(evil.to_owned());
+    assert!(!crate::html::gate::render(&gate).contains("<script>alert"));
+    let markdown = show::markdown(&gate);
+    assert!(!markdown.lines().any(|line| line.starts_with("- ") && line.contains("<script>")), "{markdown}");
+}
+
+#[test]
+fn the_terminal_shows_what_decides_first() {
+    insta::assert_snapshot!(show::terminal(&concluded(&rule(&[P50, Metric::Capacity]), around(0.2, 0.001))), @r#"
+baseline   old
+candidate  new
+
+                       baseline  candidate        change             between  allowed  verdict
+ response time p50       200 µs     244 µs  22.1 % worse  +21.9 % to +22.3 %     +5 %  regressed
+ capacity              20 000/s   16 382/s  22.1 % worse  +21.9 % to +22.3 %     +5 %  regressed
+ response time p99       900 µs     1.1 ms  22.1 % worse  +21.9 % to +22.3 %           for information
+ response time p99.9       3 ms    3.66 ms  22.1 % worse  +21.9 % to +22.3 %           for information
+ time to durable p50       5 ms     6.1 ms  22.1 % worse  +21.9 % to +22.3 %           for information
+ CPU per event            25 µs    30.5 µs  22.1 % worse  +21.9 % to +22.3 %           for information
+ memory, peak          57.2 MiB   69.9 MiB  22.1 % worse  +21.9 % to +22.3 %           for information
+ SQL statements, idle        10         10      the same          0 % to 0 %           for information
+
+10 pairs of rounds count; worse is positive; intervals at 98 % confidence
+
+REGRESSED (exit code 3)
+  response time p50: 22.1 % worse (+21.9 % to +22.3 %), allowed +5 %; a fresh repetition confirms it: 22.1 % worse
+  capacity: 22.1 % worse (+21.9 % to +22.3 %), allowed +5 %; a fresh repetition confirms it: 22.1 % worse
+"#);
+}
+
+#[test]
+fn a_stored_baseline_is_of_a_machine_and_a_load_like_this_one_or_none() {
+    let gate = concluded(&rule(&[P50]), around(0.0, 0.001));
+    let (mut environment, mut plan) = (gate.environment.clone(), gate.plan.clone());
+    assert_eq!(stored::unlike(&gate, &environment, &plan, 1_000, &gate.tool.build_profile), [] as [String; 0]);
+    assert_eq!(stored::rounds(&gate).len(), 10);
+    plan.seed += 1;
+    (environment.cores, plan.rate_per_s) = (64, 7.0);
+    let found = stored::unlike(&gate, &environment, &plan, 500, "other");
+    let fields: Vec<&str> = found.iter().filter_map(|text| text.split(':').next()).collect();
+    assert_eq!(fields, ["environment.cores", "tool.build_profile", "capacity_ms", "plan.rate_per_s"], "{found:?}");
 }
 
 /// How often the rule says `regressed` (not confirmed again) of candidates that are worse by `shift_in_margins` margins.
