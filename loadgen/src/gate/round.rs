@@ -104,6 +104,7 @@ fn of(open: &Run, closed: Option<&Run>) -> Round {
         failure,
         planned: load.planned.saturating_sub(load.repeats.refused),
         accepted: load.outcomes.accepted,
+        achieved_share: load.achieved_ratio(),
         samples: load.response_time.count,
         censored: load.response_time.censored + load.response_time.overflowed,
         response_time_ns_p50: time(0.5),

@@ -404,6 +404,7 @@ fn invalid(gate: &Gate, is_look_reached: bool) -> Vec<String> {
             reasons.push(format!("the {name} did not accept {} of the events", format::percent(share)));
         }
     }
+    reasons.extend(falls_behind(gate));
     if !is_look_reached && reasons.is_empty() {
         reasons.push(too_few_pairs(gate));
     }
@@ -415,6 +416,16 @@ fn invalid(gate: &Gate, is_look_reached: bool) -> Vec<String> {
         }));
     }
     reasons
+}
+
+/// Below this share of the offered rate, a baseline is overloaded: its response times are those of a queue that grows for as long as it is let.
+const ACHIEVED_SHARE_MIN: f64 = 0.9;
+
+/// A baseline that cannot do what is offered to it. (A candidate that cannot, where the baseline can, shows in every metric.)
+fn falls_behind(gate: &Gate) -> Option<String> {
+    let shares: Vec<f64> = used(&gate.pairs).into_iter().filter_map(|pair| pair.baseline.achieved_share).collect();
+    let share = stats::median(&shares).filter(|share| *share < ACHIEVED_SHARE_MIN)?;
+    Some(format!("the baseline does {} of the rate that is offered: lower --rate", format::percent(share)))
 }
 
 const SIDES: [(&str, fn(&Pair) -> &Round); 2] =

@@ -158,6 +158,8 @@ pub struct Round {
     pub planned: u64,
     /// Of these, how many were accepted.
     pub accepted: u64,
+    /// Achieved over offered rate; `null`: nothing was offered.
+    pub achieved_share: Option<f64>,
     /// Samples of the response time.
     pub samples: u64,
     /// Samples that are only lower bounds.
