@@ -17,12 +17,13 @@ const MARGIN_MAX: f64 = 9.0;
 #[derive(Args, Clone, Debug)]
 pub struct Asked {
     /// What there was: a command that starts the reference server, such as './old/loadgen serve --mode cache-first' (flags such as --listen
-    /// and --database are added) [default: this program's `serve`]
-    #[arg(long, value_name = "COMMAND")]
+    /// and --database are added); a target profile, or the folder of one; or the command of another server that follows the contract, with
+    /// {port} in it [default: this program's `serve`]
+    #[arg(long, value_name = "COMMAND|PROFILE")]
     pub baseline: Option<String>,
 
     /// What there is now, in the same way
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND|PROFILE")]
     pub candidate: Option<String>,
 
     /// gate.json of an earlier gate, whose candidate is the baseline now: half the time, and a weak answer, since whatever changed on the

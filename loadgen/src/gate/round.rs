@@ -71,7 +71,7 @@ impl Rounds<'_> {
     }
 
     async fn run(&self, side: &Side, plan: Plan, events_name: String) -> Run {
-        let resolved = Resolved { plan, server: side.server.clone(), ..self.resolved.clone() };
+        let resolved = Resolved { plan, ..side.in_plan(self.resolved) };
         let measurement = Measurement {
             resolved: &resolved,
             context: self.context,
@@ -98,7 +98,7 @@ fn of(open: &Run, closed: Option<&Run>) -> Round {
     let durable = ledger.and_then(|ledger| ledger.time_to_durable.as_ref());
     let cpu_s = result.resources.server_cpu_s.map(|server| server + result.resources.database_cpu_s.unwrap_or(0.0));
     let health = [result.health.as_ref(), closed_result.and_then(|result| result.health.as_ref())];
-    let worst = |read: fn(&Health) -> Option<f64>| health.into_iter().flatten().filter_map(read).reduce(f64::max);
+    let health: Vec<&Health> = health.into_iter().flatten().collect();
     let failure = [Some(result), closed_result].into_iter().flatten().find_map(|result| result.failure.clone());
     Round {
         failure,
@@ -123,11 +123,19 @@ fn of(open: &Run, closed: Option<&Run>) -> Round {
         corrupted: ledger.map_or(0, |ledger| ledger.corrupted),
         unverified: ledger.map_or(0, |ledger| ledger.unverified),
         saturated: saturated(open),
-        standstill_share: worst(standstill_share),
-        steal_share: worst(|health| health.machine.as_ref().map(|machine| machine.steal_share)),
-        other_cpu_share: worst(other_cpu_share),
+        standstill_share: over_both(&health, standstill_share),
+        steal_share: over_both(&health, |health| health.machine.as_ref().map(|machine| machine.steal_share)),
+        other_cpu_share: over_both(&health, other_cpu_share),
         send_delay_ns_p50: measured.then(|| load.send_delay.quantile_ns(0.5)),
     }
+}
+
+/// A share of the time of both phases together: one of them is so short that a single tick of the system's clock would be several per cent of
+/// it.
+fn over_both(phases: &[&Health], share: fn(&Health) -> Option<f64>) -> Option<f64> {
+    let known: Vec<(f64, f64)> = phases.iter().filter_map(|health| Some((share(health)?, health.seconds))).collect();
+    let seconds: f64 = known.iter().map(|(_, seconds)| seconds).sum();
+    (seconds > 0.0).then(|| known.iter().map(|(share, seconds)| share * seconds).sum::<f64>() / seconds)
 }
 
 fn saturated(run: &Run) -> Option<String> {

@@ -184,3 +184,36 @@ async fn decide(wish: &Wish, trial: &Trial, number: u32, context: &Context) -> R
     }
     Ok(decision)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(worsens: Option<Metric>, made: usize) -> Trial {
+        let decision = Decision {
+            outcome: GateOutcome::Pass,
+            look: 1,
+            flagged: Vec::new(),
+            regressed: Vec::new(),
+            inconclusive: Vec::new(),
+            seconds: 1.0,
+            reasons: Vec::new(),
+            worse_by: Vec::new(),
+            pairs: Vec::new(),
+            pairs_again: Vec::new(),
+        };
+        let (name, mode) = (String::new(), String::new());
+        Trial { name, mode, faults: Vec::new(), worsens, must_be_found: false, decisions: vec![decision; made] }
+    }
+
+    #[test]
+    fn the_trial_that_is_furthest_behind_its_share_is_next_until_none_is() {
+        let worse = Some(Metric::CpuPerEvent);
+        for (same, slower, expected) in
+            [(0, 0, Some(0)), (1, 0, Some(1)), (6, 1, Some(0)), (12, 1, Some(1)), (11, 2, Some(0)), (12, 2, None)]
+        {
+            let trials = [trial(None, same), trial(worse, slower)];
+            assert_eq!(furthest_behind(&trials, 12), expected, "{same} and {slower}");
+        }
+    }
+}

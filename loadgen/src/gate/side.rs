@@ -1,13 +1,16 @@
-//! One of the two things that a gate compares: a command that starts it.
+//! One of the two things that a gate compares: a build of the reference server, a target profile, or any other server by its command line.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reports::gate::model;
 use reports::model::Variant;
 use sha2::{Digest, Sha256};
 
-use crate::plan::ServerBuild;
+use crate::plan::{Resolved, ServerBuild};
+use crate::profile::{Profile, ProfileError};
 
 /// Flags of the reference server that a round decides itself.
 const OWN_FLAGS: [&str; 3] = ["--listen", "--database", "--exit-with-stdin"];
@@ -17,7 +20,8 @@ const OWN_FLAGS: [&str; 3] = ["--listen", "--database", "--exit-with-stdin"];
 pub enum SideError {
     /// Not what starts the reference server.
     #[error(
-        "--{side} '{text}': {problem}; give a command such as 'loadgen serve --mode cache-first', './old/loadgen serve' or './ingest-server'"
+        "--{side} '{text}': {problem}; give a command such as 'loadgen serve --mode cache-first' or './old/loadgen serve', a target profile (a file, \
+         or its folder), or the command of another server with {{port}} in it"
     )]
     Command {
         /// `baseline` or `candidate`.
@@ -26,6 +30,14 @@ pub enum SideError {
         text: String,
         /// What is wrong.
         problem: String,
+    },
+    /// Not a profile.
+    #[error("--{side}: {source}")]
+    Profile {
+        /// `baseline` or `candidate`.
+        side: &'static str,
+        /// What is wrong with it.
+        source: ProfileError,
     },
     /// No such program.
     #[error("--{side} '{text}': cannot read the program {program}: {source}; build it, or mend the path")]
@@ -48,19 +60,69 @@ pub struct Side {
     pub shown: model::Side,
     /// What is measured.
     pub variant: Variant,
-    /// How it is started.
+    /// How it is started, if it is the reference server.
     pub server: ServerBuild,
+    /// How it is started, if it is not.
+    pub profile: Option<Arc<Profile>>,
 }
 
 impl Side {
-    /// Out of a command; `None`: this program. `mode` and `polling` are for where it does not say.
+    /// Out of a command or the place of a profile; `None`: this program. `mode` and `polling` are for a reference server that does not say.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn of(
         side: &'static str,
         text: Option<&str>,
         faults: &[String],
+        unsaid: (&str, &str),
+    ) -> Result<Self, SideError> {
+        match text {
+            Some(text) if Path::new(text).is_dir() || text.ends_with(".toml") || text.contains("{port}") => {
+                Self::of_profile(side, text, faults)
+            }
+            _ => Self::of_reference(side, text.unwrap_or("loadgen serve"), faults, unsaid),
+        }
+    }
+
+    fn of_profile(side: &'static str, text: &str, faults: &[String]) -> Result<Self, SideError> {
+        if let Some(fault) = faults.first() {
+            let problem = format!("--{side}-fault {fault} is for the reference server alone");
+            return Err(SideError::Command { side, text: text.to_owned(), problem });
+        }
+        let profile = match text.contains("{port}") {
+            true => Profile::from_command(text),
+            false => Profile::load(Path::new(text)),
+        };
+        let profile = profile.map_err(|source| SideError::Profile { side, source })?;
+        let place = std::path::absolute(text).map_or_else(|_| text.to_owned(), |path| path.display().to_string());
+        Ok(Self {
+            shown: model::Side {
+                name: text.to_owned(),
+                command: vec![place],
+                program_sha256: None,
+                version: None,
+                faults: Vec::new(),
+            },
+            variant: Variant { name: side.to_owned(), ..profile.variant() },
+            server: ServerBuild::default(),
+            profile: Some(Arc::new(profile)),
+        })
+    }
+
+    /// What is to be followed to measure it, where everything else is as in `resolved`.
+    pub fn in_plan(&self, resolved: &Resolved) -> Resolved {
+        let profiles = self.profile.iter().map(|profile| (self.variant.name.clone(), Arc::clone(profile)));
+        let profiles: BTreeMap<_, _> = profiles.collect();
+        Resolved { server: self.server.clone(), profiles, ..resolved.clone() }
+    }
+
+    fn of_reference(
+        side: &'static str,
+        text: &str,
+        faults: &[String],
         (mode, polling): (&str, &str),
     ) -> Result<Self, SideError> {
-        let text = text.unwrap_or("loadgen serve");
         let refuse = |problem: String| SideError::Command { side, text: text.to_owned(), problem };
         let words = words(text).ok_or_else(|| refuse("a quote is not closed".to_owned()))?;
         let (first, flags) = words.split_first().ok_or_else(|| refuse("there is nothing in it".to_owned()))?;
@@ -88,6 +150,7 @@ impl Side {
             mode: Some(value("--mode").unwrap_or_else(|| mode.to_owned())),
             polling: Some(value("--polling").unwrap_or_else(|| polling.to_owned())),
             role: None,
+            profile: None,
         };
         let fault_flags = faults.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]);
         // Absolute, since a path is otherwise looked for where the server is started.
@@ -102,6 +165,7 @@ impl Side {
             },
             variant,
             server: ServerBuild { program, flags: without_variant(flags).chain(fault_flags).collect() },
+            profile: None,
         })
     }
 }
@@ -185,12 +249,25 @@ mod tests {
     }
 
     #[test]
+    fn another_server_is_started_by_its_profile_or_its_command() {
+        let other = |text| Side::of("candidate", Some(text), &[], ("cache-first", "wake"));
+        let command = other("python3 server.py --port {port}").expect("a command");
+        assert!(command.profile.is_some() && command.variant.mode.is_none());
+        assert!(
+            other("/nowhere/profile.toml").expect_err("nothing there").to_string().contains("cannot read the profile")
+        );
+        assert!(command.shown.is_same_as(&command.shown.clone()));
+        assert!(!command.shown.is_same_as(&other("python3 other.py --port {port}").expect("a command").shown));
+    }
+
+    #[test]
     fn what_starts_no_server_is_refused() {
         for (text, part) in [
-            ("", "there is nothing in it"),
+            (" ", "there is nothing in it"),
             ("loadgen serve '--mode", "a quote is not closed"),
             ("loadgen serve --listen=127.0.0.1:1", "--listen is decided by the gate"),
             ("/nowhere/loadgen serve", "cannot read the program /nowhere/loadgen"),
+            ("/nowhere/profile.toml", "--baseline-fault cpu=1us is for the reference server alone"),
         ] {
             let told = side(text).expect_err(text);
             assert!(told.contains(part), "{text} should be told {part:?}: {told}");

@@ -11,7 +11,7 @@ use super::arriving::Arriving;
 use super::asked::Asked;
 use super::check::{LEAVE_ONE_OUT, milliseconds, read_file, within, wrong};
 use super::spelling::{AskedSizes, Http};
-use super::{PlanError, Resolved, ServerBuild};
+use super::{PlanError, Resolved, ServerBuild, profiled};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN, Sizes};
 use crate::replay::Timeline;
 
@@ -29,7 +29,7 @@ const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 impl Asked {
     /// Checks every value, and reads the files that the plan names. `modes` and `pollings` are what the reference server knows.
     pub fn resolve(self, modes: &[String], pollings: &[String]) -> Result<Resolved, PlanError> {
-        let variants = self.variants(modes, pollings)?;
+        let (variants, profiles) = self.variants(modes, pollings)?;
         let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
         for text in &self.slo {
             objective::parse_for(text, &names)?;
@@ -87,7 +87,11 @@ impl Asked {
             )?,
         };
         check_batches(&plan, timeline.as_ref())?;
-        Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca, server: ServerBuild::default() })
+        for profile in profiles.values() {
+            profiled::check(profile, &plan, postgres_url.as_deref())?;
+        }
+        let server = ServerBuild::default();
+        Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca, server })
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

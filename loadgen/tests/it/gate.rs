@@ -91,27 +91,11 @@ fn a_candidate_that_loses_has_regressed_whatever_else() {
 
 #[test]
 fn what_says_nothing_never_passes() {
-    let cases: [(&str, &[&str], &str); 5] = [
+    let cases: [(&str, &[&str], &str); 4] = [
         ("one program twice", &[], "the same program with the same flags"),
         ("a program that is no server", &["--candidate", "/bin/false"], "the candidate: "),
         ("a baseline that is none", &["--baseline", "/bin/true serve"], "the baseline: "),
         ("no events", &["--rate", "0.1", "--candidate-fault", "cpu=1us"], "accepted no event"),
-        (
-            "a generator that cannot keep up",
-            &[
-                "--rate",
-                "200000",
-                "--connections",
-                "1",
-                "--duration",
-                "200ms",
-                "--mode",
-                "null",
-                "--candidate-fault",
-                "cpu=1us",
-            ],
-            "",
-        ),
     ];
     for (name, arguments, part) in cases {
         let done = gate(&[&SHORT[..], arguments].concat());

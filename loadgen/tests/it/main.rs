@@ -9,6 +9,7 @@ mod gate;
 mod health;
 mod http2;
 mod load_models;
+mod profiles;
 mod reference;
 mod support;
 mod truth;

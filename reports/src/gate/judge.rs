@@ -43,12 +43,13 @@ impl GateOutcome {
 impl Side {
     /// Whether it is the same program, started the same way: comparing the two can only show that the gate works.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        // The program itself may lie in two places.
+        // The program itself may lie in two places; of what is started by a profile only the profile's place is known.
         let flags = |side: &Self| side.command.get(1..).unwrap_or_default().to_vec();
-        self.program_sha256.is_some()
-            && self.program_sha256 == other.program_sha256
-            && flags(self) == flags(other)
-            && self.faults == other.faults
+        let is_same_program = match (&self.program_sha256, &other.program_sha256) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.command.first() == other.command.first(),
+        };
+        is_same_program && flags(self) == flags(other) && self.faults == other.faults
     }
 }
 
@@ -78,11 +79,15 @@ pub fn next(rule: &Rule, pairs: &[Pair]) -> Next {
     let is_at_a_look = pairs.last().is_some_and(|pair| pair.left_out.is_none());
     let look = rule.looks.iter().find(|look| look.pairs == place && is_at_a_look);
     let is_decided = look.is_some_and(|look| is_decided(&judge(rule, &used, *look)));
+    let says_nothing = |round: &Round| round.failure.is_some() || round.accepted == 0;
     let has_ended = pairs.last().is_some_and(|pair| {
-        pair.baseline.failure.is_some() || pair.candidate.failure.is_some() || wrong(&pair.candidate) > 0
+        says_nothing(&pair.baseline) || says_nothing(&pair.candidate) || wrong(&pair.candidate) > 0
     });
-    let all_run = place >= rule.pairs() || pairs.len() as u32 >= rule.pairs() + rule.pairs_extra_max;
-    if is_decided || has_ended || all_run {
+    let pairs_max = rule.pairs() + rule.pairs_extra_max;
+    let all_run = place >= rule.pairs() || pairs.len() as u32 >= pairs_max;
+    // Even if all that may still be run counted.
+    let too_few = pairs_max - (pairs.len() as u32).min(pairs_max) + place < rule.pairs_used_min();
+    if is_decided || has_ended || all_run || too_few {
         return Next::Stop;
     }
     let (order, seed) = rule.order(place);
@@ -412,7 +417,8 @@ fn invalid(gate: &Gate, is_look_reached: bool) -> Vec<String> {
         let without = gate.metrics.iter().filter(|result| result.outcome == Some(GateOutcome::Invalid));
         reasons.extend(without.map(|result| {
             let why = result.notes.first().map_or("there are no numbers", String::as_str);
-            format!("{}: {why}", result.metric.title())
+            let name = result.metric.name();
+            format!("{}: {why}; leave {name} out of --metric where it cannot be measured", result.metric.title())
         }));
     }
     reasons

@@ -218,8 +218,12 @@ fn pairs_that_the_machine_spoiled_are_run_again_and_too_many_are_no_answer() {
         steal_share: (number % 10 != 0).then_some(0.5),
         ..around(0.0, 0.001)(number)
     });
-    assert_eq!((gate.verdict.outcome, gate.pairs.len()), (GateOutcome::Invalid, 30));
-    assert!(gate.verdict.reasons[0].contains("27 left out"), "{:#?}", gate.verdict);
+    assert_eq!((gate.verdict.outcome, gate.pairs.len()), (GateOutcome::Invalid, 17), "16 of 30 are too many");
+    assert!(gate.verdict.reasons[0].contains("16 left out"), "{:#?}", gate.verdict);
+    let saturated = |number: u32| Round { saturated: Some("too busy".to_owned()), ..around(0.2, 0.001)(number) };
+    let gate = concluded(&rule(&[P50]), saturated);
+    assert_eq!(gate.verdict.outcome, GateOutcome::Invalid);
+    assert!(gate.verdict.reasons[0].contains("generator saturated: too busy"), "{:#?}", gate.verdict);
 }
 
 #[test]
