@@ -24,6 +24,8 @@ use crate::tls::{self, Trust};
 
 /// A control call that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Its own metrics are asked for again and again while it works: a target that takes longer to show them has none.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest answer to a control call, bytes: a page of the inbox with the largest payloads there are.
 const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Longest `/metrics`, bytes.
@@ -315,10 +317,10 @@ impl Target {
         Ok(set.secret)
     }
 
-    /// Scrapes `/metrics`; `None` when the target has none.
+    /// Scrapes `/metrics`; `None` when the target has none, or takes more than 2 s to show them.
     pub async fn metrics(&self) -> Option<Scrape> {
         let request = with_headers(self.request("GET", self.dialect.routes.metrics.as_deref()?), &self.dialect.headers);
-        let response = request.send().await.ok()?.error_for_status().ok()?;
+        let response = request.timeout(METRICS_TIMEOUT).send().await.ok()?.error_for_status().ok()?;
         let text = within(response, METRICS_BYTES_MAX).await.ok()?;
         Some(Scrape::parse(&String::from_utf8_lossy(&text)))
     }
