@@ -93,7 +93,8 @@ type Change = fn(&mut Run);
 
 #[test]
 fn unlike_plans_and_machines_are_refused_with_the_fields_that_differ() {
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 7] = [
+        ("plan.idle_ms: ", |run| run.plan.idle_ms += 1),
         ("plan.connections: ", |run| run.plan.connections = 1234),
         ("plan.payload_bytes: ", |run| run.plan.payload_bytes = 1),
         ("plan.duration_ms: ", |run| run.plan.duration_ms += 1),
@@ -107,7 +108,8 @@ fn unlike_plans_and_machines_are_refused_with_the_fields_that_differ() {
         let error = compare(&[input("one", one), input("other", other)], None).unwrap_err().to_string();
         assert!(error.starts_with("one and other cannot be compared: ") && error.contains(field), "{error}");
     }
-    let harmless: [Change; 4] = [
+    let harmless: [Change; 5] = [
+        |run| run.plan.idle_ms = 0,
         |run| run.plan.seed += 1,
         |run| run.plan.repeat += 1,
         |run| run.plan.objectives.clear(),
