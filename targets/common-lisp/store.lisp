@@ -37,7 +37,7 @@ other side since it was used: then the statement is tried once more, on a new on
                  (setf (gethash name prepared) t))
                (pg:exec-prepared pomo:*database* name (mapcar (lambda (parameter) (or parameter :null)) parameters) 'pg:list-row-reader)))))
     (handler-case (attempt)
-      ((or pg:database-connection-error cl-postgres-error:server-shutdown stream-error) ()
+      ((or pg:database-connection-error cl-postgres-error:operator-intervention stream-error) ()
         (pomo:clear-connection-pool)
         (attempt)))))
 
