@@ -11,12 +11,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use rand::Rng;
 use reports::model::Run;
-use reports::{comparison, html, schema, table, verdict};
+use reports::{comparison, export, html, schema, table, verdict};
 use tokio::task::LocalSet;
 
 use crate::calibrate;
 use crate::capacity::{self, Wanted};
 use crate::compare::{self, CompareArgs};
+use crate::conform;
 use crate::crash;
 use crate::measure::Context;
 use crate::plan::spelling::{Arrivals, AskedSizes, Span};
@@ -66,6 +67,15 @@ const COMPARE_EXAMPLES: &str = "Examples:
 
 Results of unlike plans or machines are refused with the fields that differ. Exit codes: 0 compared · 2 refused.";
 
+const CONFORM_EXAMPLES: &str = "Examples:
+  loadgen conform                                                     the reference server, every mode that keeps events, on SQLite
+  loadgen conform --mode cache-first --database sqlite,postgres://me@localhost/postgres
+  loadgen conform --target http://127.0.0.1:8080 --junit conform.xml  a server that already runs
+  loadgen conform --rule I2,O5 --server ./ingest-server
+
+Rules that need a server of their own (I6, O5, parts of D1 and I2) are tested where loadgen starts the target; on others they are \
+\"not testable here\", which is no pass.";
+
 /// Measures event-ingestion servers so that nobody can argue with the result.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = EXIT_CODES)]
@@ -88,10 +98,14 @@ enum Command {
     /// Several results side by side: ratios with intervals, and who cannot be told apart; writes compare.json and compare.html
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
+    /// Which rules of the contract (CONTRACT.md) a server keeps
+    #[command(after_help = CONFORM_EXAMPLES, args_override_self = true)]
+    Conform(Box<ConformArgs>),
     /// What this machine can do at best: a server that does nothing, a timer, and the highest rate the generator can honestly offer
     #[command(args_override_self = true)]
     Calibrate(CalibrateArgs),
     /// Run the reference server (the same flags as ingest-server)
+    #[command(args_override_self = true)]
     Serve(Box<serve::Settings>),
     /// Make report.html from a run.json
     Report(ReportArgs),
@@ -157,6 +171,15 @@ struct CrashArgs {
 }
 
 #[derive(Debug, Args)]
+struct ConformArgs {
+    #[command(flatten)]
+    asked: conform::asked::Asked,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
 struct CalibrateArgs {
     /// Events per second at which the floor is taken, 0.1 to 200000
     #[arg(long, value_name = "PER_S", default_value_t = 1_000.0)]
@@ -214,6 +237,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => measure(*arguments),
         Command::Capacity(arguments) => seek_capacity(*arguments),
         Command::Crash(arguments) => kill(*arguments),
+        Command::Conform(arguments) => test_contract(*arguments),
         Command::Calibrate(arguments) => calibrate(arguments),
         Command::Compare(arguments) => compare_results(&arguments).map(|()| 0),
         Command::Report(arguments) => report(&arguments).map(|()| 0),
@@ -367,6 +391,49 @@ fn kill(arguments: CrashArgs) -> Result<u8, Failure> {
     output.finish(crash::run(&asked, &modes, &stores, &resolved.plan, &output.context))
 }
 
+const CONFORM_PLAN: &str = "
+name = 'conform'
+warmup = '0s'
+idle = '0s'
+pacing = 'sleep'
+no_calibration = true
+no_ledger = true
+";
+
+fn test_contract(arguments: ConformArgs) -> Result<u8, Failure> {
+    let refuse = |text: String| Failure(EXIT_USAGE, text);
+    let asked = arguments.asked;
+    let stores = asked.stores().map_err(refuse)?;
+    if arguments.output.samples.is_some() {
+        return Err(refuse("--samples does not go with conform, which measures nothing; leave it out".to_owned()));
+    }
+    let keeping = || serve::modes().into_iter().filter(|mode| mode != "null").collect();
+    let modes: Vec<String> = match (asked.target.is_empty(), asked.mode.is_empty()) {
+        (true, true) => keeping(),
+        _ => asked.mode.clone(),
+    };
+    let base = Asked::from_toml(CONFORM_PLAN, Path::new("conform")).map_err(usage)?;
+    let plan = Asked { target: asked.target.clone(), mode: modes.clone(), ..Asked::default() };
+    let mut resolved = resolve(plan.over(base))?;
+    if asked.target.is_empty() {
+        resolved.plan.database = Some(stores.iter().map(|store| store.name()).collect::<Vec<_>>().join(", "));
+    }
+    let junit = asked.junit.clone();
+    let output = Output::prepare(arguments.output)?;
+    let targets = resolved.plan.variants.len() * if asked.target.is_empty() { stores.len() } else { 1 };
+    output.announce(&format!(
+        "{} rules of the contract on {} targets, about {} s",
+        asked.rules().len(),
+        targets,
+        conform::expected_duration(targets).as_secs()
+    ));
+    output.finish_with(conform::run(&asked, &modes, &stores, &resolved.plan, &output.context), |run| match &junit {
+        None => Ok(()),
+        Some(path) => std::fs::write(path, export::junit(run))
+            .map_err(|error| Failure(EXIT_INTERNAL, format!("--junit {}: {error}", path.display()))),
+    })
+}
+
 const CALIBRATE_PLAN: &str = "
 name = 'calibrate'
 mode = ['null']
@@ -429,6 +496,15 @@ impl Output {
 
     /// Measures, judges, writes and prints; the exit code.
     fn finish(&self, measuring: impl Future<Output = Run>) -> Result<u8, Failure> {
+        self.finish_with(measuring, |_| Ok(()))
+    }
+
+    /// The same, and writes what else was asked for.
+    fn finish_with(
+        &self,
+        measuring: impl Future<Output = Run>,
+        also: impl FnOnce(&Run) -> Result<(), Failure>,
+    ) -> Result<u8, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
         let mut run = LocalSet::new().block_on(&runtime, async {
@@ -437,6 +513,7 @@ impl Output {
         });
         verdict::assess(&mut run);
         write(&run, &self.folder)?;
+        also(&run)?;
         if self.json {
             println!("{}", schema::write(&run));
         } else {

@@ -8,6 +8,7 @@ pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod compare;
+pub mod conform;
 pub mod connection;
 pub mod crash;
 pub mod curve;

@@ -121,6 +121,7 @@ impl Findings {
             calibration: None,
             capacity: Vec::new(),
             crash: Vec::new(),
+            conformance: Vec::new(),
             results: self.results,
         }
     }

@@ -176,7 +176,7 @@ fn out_of_order(mut by_place: Vec<(u64, u64)>) -> u64 {
 }
 
 /// Whether the headers carry the signature of Standard Webhooks for this body.
-fn is_signed(headers: &HeaderMap, body: &[u8], secret: &[u8]) -> bool {
+pub fn is_signed(headers: &HeaderMap, body: &[u8], secret: &[u8]) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(id), Some(timestamp), Some(signatures)) =
         (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature"))
@@ -195,7 +195,7 @@ fn is_signed(headers: &HeaderMap, body: &[u8], secret: &[u8]) -> bool {
 }
 
 /// The bytes behind `whsec_`.
-fn secret_bytes(shown: &str) -> Option<Vec<u8>> {
+pub fn secret_bytes(shown: &str) -> Option<Vec<u8>> {
     STANDARD.decode(shown.strip_prefix("whsec_")?).ok()
 }
 

@@ -50,6 +50,8 @@ pub struct Reference {
 /// How to start a process of it on data that somebody else looks after.
 #[derive(Clone, Debug)]
 pub struct Launch<'a> {
+    /// What is started with `serve`; `None`: this executable.
+    pub program: Option<&'a Path>,
     /// `--mode`.
     pub mode: &'a str,
     /// `--polling`.
@@ -106,6 +108,7 @@ impl Reference {
             None => format!("sqlite:{}", folder.path().join("events.db").display()),
         };
         let launch = Launch {
+            program: None,
             mode: configuration.mode,
             polling: configuration.polling,
             location,
@@ -154,7 +157,8 @@ impl ServerProcess {
     /// Starts it, and does not wait.
     pub fn launch(launch: &Launch<'_>) -> Result<Self, ReferenceError> {
         let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
-        let child = Command::new(std::env::current_exe()?)
+        let program = launch.program.map_or_else(std::env::current_exe, |program| Ok(program.to_owned()))?;
+        let child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
             .args(["--mode", launch.mode, "--polling", launch.polling])
             // The limiter is on the measured path, with a limit that no run reaches.
@@ -212,9 +216,19 @@ impl ServerProcess {
     /// SIGTERM, then waits until it has persisted what was pending and ended; kills it when it does not. The inner error: it ended
     /// otherwise than it should.
     pub async fn terminate(&mut self) -> Result<Result<(), ReferenceError>, ReferenceError> {
+        self.ask_to_end();
+        self.ended().await
+    }
+
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid as i32)) {
             let _ = kill_process(pid, Signal::TERM);
         }
+    }
+
+    /// Waits until it has ended as it was asked to; as [`Self::terminate`].
+    pub async fn ended(&mut self) -> Result<Result<(), ReferenceError>, ReferenceError> {
         let ended = timeout(STOP_PATIENCE, self.child.wait()).await;
         if ended.is_err() {
             self.child.kill().await?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use crate::calibration;
+use crate::conform::Rule;
 use crate::histogram::TimeHistogram;
 use crate::model::*;
 use crate::verdict;
@@ -464,6 +465,7 @@ fn run(
         calibration: None,
         capacity: Vec::new(),
         crash: Vec::new(),
+        conformance: Vec::new(),
         results,
     };
     if !calibration::has_null_variant(&run) {
@@ -725,6 +727,73 @@ pub fn crash_test(name: &str, kill: KillKind, durability: &str, lost: &[u64]) ->
     }
 }
 
+/// Three targets: one that keeps every rule that could be tested, one that breaks one, one that nobody reached.
+pub fn conform() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(build_conform);
+    RUN.clone()
+}
+
+fn build_conform() -> Run {
+    use RuleOutcome::{Failed, NotClaimed, NotTestable, Passed};
+    let mut run = run("conform", Vec::new(), 1, &[CACHE_FIRST], 0, &[]);
+    let mut keeps = vec![Passed; Rule::ALL.len()];
+    keeps[Rule::ALL.len() - 1] = NotTestable;
+    let mut breaks = keeps.clone();
+    (breaks[4], breaks[13]) = (Failed, NotClaimed);
+    run.conformance = vec![
+        Conformance {
+            mode: Some("cache-first".to_owned()),
+            database: Some("sqlite".to_owned()),
+            ..conformance("cache-first on sqlite", &keeps)
+        },
+        Conformance { url: Some("http://127.0.0.1:4000".to_owned()), ..conformance("127.0.0.1:4000", &breaks) },
+        Conformance {
+            failure: Some("GET /healthz: Connection refused (os error 111)".to_owned()),
+            ..conformance("127.0.0.1:4001", &[])
+        },
+    ];
+    run.plan.calibration = false;
+    run.calibration = None;
+    verdict::assess(&mut run);
+    run
+}
+
+/// A target with these outcomes of the first rules.
+pub fn conformance(target: &str, outcomes: &[RuleOutcome]) -> Conformance {
+    let rule = |(rule, outcome): (Rule, &RuleOutcome)| {
+        let failure = ClauseFailure {
+            clause: "the answer is 202".to_owned(),
+            expected: "202".to_owned(),
+            got: "200 {\"id\":\"0190\"}".to_owned(),
+            request: "POST /api/events {\"type\":\"<t>\",\"payload\":1}".to_owned(),
+        };
+        let untested = ClauseUntested {
+            clause: "a last clause".to_owned(),
+            reason: "the target was not started by this program".to_owned(),
+        };
+        RuleResult {
+            id: rule.id(),
+            outcome: *outcome,
+            reason: (*outcome == RuleOutcome::NotClaimed).then(|| "its profile does not claim it".to_owned()),
+            passed: match outcome {
+                RuleOutcome::Passed | RuleOutcome::Failed => vec!["one clause".to_owned(), "another one".to_owned()],
+                _ => Vec::new(),
+            },
+            failures: if *outcome == RuleOutcome::Failed { vec![failure] } else { Vec::new() },
+            untested: if *outcome == RuleOutcome::NotTestable { vec![untested] } else { Vec::new() },
+        }
+    };
+    Conformance {
+        target: target.to_owned(),
+        url: None,
+        mode: None,
+        database: None,
+        seconds: 1.25,
+        rules: Rule::ALL.into_iter().zip(outcomes).map(rule).collect(),
+        failure: None,
+    }
+}
+
 /// All of them by file name.
 pub fn all() -> Vec<(&'static str, Run)> {
     vec![
@@ -735,6 +804,7 @@ pub fn all() -> Vec<(&'static str, Run)> {
         ("small", small()),
         ("capacity", capacity()),
         ("crash", crash()),
+        ("conform", conform()),
     ]
 }
 

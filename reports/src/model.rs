@@ -51,6 +51,9 @@ pub struct Run {
     /// `results` is then empty.
     #[serde(default)]
     pub crash: Vec<CrashTest>,
+    /// Which rules of the contract each target keeps; left out when that was not tested. `results` is empty where nothing else was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conformance: Vec<Conformance>,
     /// One entry per repetition of each variant, in the order in which they ran.
     pub results: Vec<TargetResult>,
 }
@@ -1009,6 +1012,78 @@ pub struct BacklogSample {
     pub offset_ms: u64,
     /// Acknowledged and not yet persisted.
     pub pending_events: u64,
+}
+
+/// What a test of the contract found of one target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Conformance {
+    /// Its name, unique in the run: `cache-first on sqlite`, a profile's name, a host.
+    pub target: String,
+    /// Where it was, when it was running already.
+    pub url: Option<String>,
+    /// Mode of the reference server.
+    pub mode: Option<String>,
+    /// Kind of the database it was started on.
+    pub database: Option<String>,
+    /// How long the test took, s.
+    pub seconds: f64,
+    /// One entry a rule that was asked for, in the contract's order.
+    pub rules: Vec<RuleResult>,
+    /// Why the target could not be tested at all, or not to the end.
+    pub failure: Option<String>,
+}
+
+/// What was found of one rule of the contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleResult {
+    /// Its id, `A1` to `O5`.
+    pub id: String,
+    /// In one word.
+    pub outcome: RuleOutcome,
+    /// Why it was not tested, or not to its end.
+    pub reason: Option<String>,
+    /// Clauses that hold.
+    pub passed: Vec<String>,
+    /// Clauses that do not.
+    pub failures: Vec<ClauseFailure>,
+    /// Clauses that could not be tested here.
+    pub untested: Vec<ClauseUntested>,
+}
+
+/// Of a rule, in one word. Only `passed` counts as passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleOutcome {
+    /// Every clause that could be tested holds.
+    Passed,
+    /// A clause does not hold.
+    Failed,
+    /// The target's profile does not claim it; it was not tested.
+    NotClaimed,
+    /// No clause of it could be tested here.
+    NotTestable,
+}
+
+/// A clause of a rule that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClauseFailure {
+    /// The clause.
+    pub clause: String,
+    /// What the contract wants.
+    pub expected: String,
+    /// What came.
+    pub got: String,
+    /// What was asked.
+    pub request: String,
+}
+
+/// A clause of a rule that could not be tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClauseUntested {
+    /// The clause.
+    pub clause: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// Every acknowledged event against what is persisted.

@@ -4,12 +4,13 @@
 //! of them (or the middle of two), and curves are drawn from merged histograms.
 
 use crate::calibration;
+use crate::conform;
 use crate::crash;
 use crate::format;
 use crate::histogram::TimeHistogram;
 use crate::model::{
-    Calibration, Capacity, CapacityTrial, CrashTest, Delivery, Operation, OperationLoad, Run, TargetResult, Times,
-    TrialStage, Variant,
+    Calibration, Capacity, CapacityTrial, Conformance, CrashTest, Delivery, Operation, OperationLoad, RuleOutcome, Run,
+    TargetResult, Times, TrialStage, Variant,
 };
 use crate::stats;
 
@@ -380,6 +381,27 @@ fn crash_row(test: &CrashTest) -> Row {
         time(ready, ready.max_ns),
     ];
     Row { label: test.name.clone(), cells }
+}
+
+/// Every rule of the contract that was tested, with one cell a target.
+pub fn conformance_rows(run: &Run) -> Vec<Row> {
+    let cell = |found: &Conformance, id: &str| {
+        let Some(rule) = found.rules.iter().find(|rule| rule.id == id) else { return Cell::unknown() };
+        let word = conform::word(rule.outcome);
+        let all = rule.passed.len() + rule.failures.len() + rule.untested.len();
+        let text = match rule.outcome {
+            RuleOutcome::Passed if rule.untested.is_empty() => word.to_owned(),
+            RuleOutcome::Passed => format!("{word} {} of {all}", rule.passed.len()),
+            RuleOutcome::Failed => format!("{word} {} of {all}", rule.failures.len()),
+            RuleOutcome::NotClaimed | RuleOutcome::NotTestable => word.to_owned(),
+        };
+        Cell { is_fault: rule.outcome == RuleOutcome::Failed, ..Cell::plain(text) }
+    };
+    let row = |id: &str| Row {
+        label: format!("{id} {}", conform::title(id)),
+        cells: run.conformance.iter().map(|found| cell(found, id)).collect(),
+    };
+    conform::ids(run).into_iter().map(row).collect()
 }
 
 /// Time to durable of a repetition, where it was measured.

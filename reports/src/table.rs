@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::compare;
+use crate::conform;
 use crate::crash;
 use crate::format;
-use crate::model::{Outcome, Run};
+use crate::model::{Conformance, Outcome, RuleOutcome, Run};
 use crate::plan;
 use crate::summary::{self, Cell, Row};
 use crate::trust;
@@ -27,7 +28,9 @@ pub fn render(run: &Run) -> String {
 pub fn render_width(run: &Run, width: usize) -> String {
     let mut parts = capacity(run, width);
     parts.extend(crash(run, width));
-    if !run.results.is_empty() || (run.capacity.is_empty() && run.crash.is_empty()) {
+    parts.extend(conformance(run, width));
+    let measures = run.capacity.is_empty() && run.crash.is_empty() && run.conformance.is_empty();
+    if !run.results.is_empty() || measures {
         let about = if run.capacity.is_empty() { "" } else { "at the capacity\n" };
         parts.push(format!("{about}{}", rows(&summary::headings(run), &summary::key_rows(run), width)));
     }
@@ -94,6 +97,58 @@ fn capacity(run: &Run, width: usize) -> Vec<String> {
         parts.push(format!("the trials of {}, demanding {}\n{table}", found.variant, found.objectives.join(", ")));
     }
     parts
+}
+
+/// Which rules of the contract each target keeps; the broken ones with what was asked and what came, and what could not be tested.
+fn conformance(run: &Run, width: usize) -> Vec<String> {
+    if run.conformance.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<String> = run.conformance.iter().map(|found| found.target.clone()).collect();
+    let table = rows(&names, &summary::conformance_rows(run), usize::MAX);
+    let fits = table.lines().all(|line| line.chars().count() <= width);
+    let mut parts = vec![if fits { table } else { conformance_matrix(run) }];
+    for found in &run.conformance {
+        for rule in &found.rules {
+            for failure in &rule.failures {
+                parts.push(format!(
+                    "{} of {}: {}\n  expected  {}\n  came      {}\n  asked     {}",
+                    rule.id, found.target, failure.clause, failure.expected, failure.got, failure.request
+                ));
+            }
+        }
+    }
+    let untested = conform::untested(run);
+    if !untested.is_empty() {
+        let lines: Vec<String> = untested.iter().map(|(what, who)| format!("  {what} ({who})")).collect();
+        parts.push(format!("not tested here\n{}", lines.join("\n")));
+    }
+    parts
+}
+
+/// A row a target, a column a rule.
+fn conformance_matrix(run: &Run) -> String {
+    let ids = conform::ids(run);
+    let cell = |found: &Conformance, id: &str| {
+        let rule = found.rules.iter().find(|rule| rule.id == id);
+        Cell::plain(
+            match rule.map(|rule| rule.outcome) {
+                Some(RuleOutcome::Passed) => "ok",
+                Some(RuleOutcome::Failed) => "FAIL",
+                Some(RuleOutcome::NotTestable) => "?",
+                Some(RuleOutcome::NotClaimed) | None => format::UNKNOWN,
+            }
+            .to_owned(),
+        )
+    };
+    let row = |found: &Conformance| Row {
+        label: found.target.clone(),
+        cells: ids.iter().map(|id| cell(found, id)).collect(),
+    };
+    let headings: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    let targets: Vec<Row> = run.conformance.iter().map(row).collect();
+    let legend = format!("?: not testable here; {}: not claimed", format::UNKNOWN);
+    format!("{}\n{legend}", rows(&headings, &targets, TRIALS_WIDTH).trim_end())
 }
 
 /// What killed servers kept.

@@ -5,9 +5,12 @@
 
 use crate::capacity;
 use crate::caveat;
+use crate::conform;
 use crate::crash;
 use crate::format;
-use crate::model::{Capacity, CrashTest, ObjectiveResult, Outcome, Run, TargetResult, Verdict};
+use crate::model::{
+    Capacity, Conformance, CrashTest, ObjectiveResult, Outcome, RuleOutcome, Run, TargetResult, Verdict,
+};
 use crate::objective;
 
 /// More than this share of planned events not accepted leaves a run open, unless an objective speaks of it: percentiles of
@@ -82,6 +85,27 @@ fn decide_crash(run: &Run) -> Verdict {
     Verdict { outcome, reasons, exit_code: outcome.exit_code() }
 }
 
+/// The verdict on a test of the contract: a broken rule before all, then targets that could not be tested, then those of which nothing
+/// is known. What was not tested is told, and is no pass by itself.
+fn decide_conformance(run: &Run) -> Verdict {
+    let all = &run.conformance;
+    let has = |found: &Conformance, outcome| !conform::with(found, outcome).is_empty();
+    let outcome = if all.iter().any(|found| has(found, RuleOutcome::Failed)) {
+        Outcome::Missed
+    } else if run.interrupted || all.iter().any(|found| found.failure.is_some()) {
+        Outcome::Invalid
+    } else if !all.iter().all(|found| has(found, RuleOutcome::Passed)) {
+        Outcome::Inconclusive
+    } else {
+        Outcome::Pass
+    };
+    let mut reasons: Vec<String> = all.iter().map(conform::sentence).collect();
+    if run.interrupted {
+        reasons.push("interrupted before its end".to_owned());
+    }
+    Verdict { outcome, reasons, exit_code: outcome.exit_code() }
+}
+
 /// The verdict on a run whose objectives and caveats are filled in.
 pub fn decide(run: &Run) -> Verdict {
     if !run.capacity.is_empty() {
@@ -89,6 +113,9 @@ pub fn decide(run: &Run) -> Verdict {
     }
     if !run.crash.is_empty() {
         return decide_crash(run);
+    }
+    if !run.conformance.is_empty() && run.results.is_empty() {
+        return decide_conformance(run);
     }
     let proven = proven(run);
     let invalid = invalid(run);
@@ -426,6 +453,28 @@ mod tests {
             assess(&mut run);
             let proven = outcome == Outcome::Missed;
             assert_eq!(run.verdict.outcome, if proven { outcome } else { Outcome::Invalid }, "{what}, interrupted");
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_comes_before_all_and_what_was_not_tested_is_no_pass() {
+        use RuleOutcome::{Failed, NotClaimed, NotTestable, Passed};
+        for (outcomes, failure, interrupted, expected) in [
+            (&[Passed, NotClaimed, NotTestable][..], None, false, Outcome::Pass),
+            (&[Passed, Failed], None, false, Outcome::Missed),
+            (&[Passed, Failed], Some("it went away"), true, Outcome::Missed),
+            (&[Passed], Some("it went away"), false, Outcome::Invalid),
+            (&[Passed], None, true, Outcome::Invalid),
+            (&[], Some("connection refused"), false, Outcome::Invalid),
+            (&[NotClaimed, NotTestable], None, false, Outcome::Inconclusive),
+        ] {
+            let mut run = fixtures::conform();
+            let mut found = fixtures::conformance("a target", outcomes);
+            found.failure = failure.map(str::to_owned);
+            (run.conformance, run.interrupted) = (vec![found], interrupted);
+            assess(&mut run);
+            assert_eq!(run.verdict.outcome, expected, "{outcomes:?} {failure:?} {interrupted}: {:?}", run.verdict);
+            assert!(!run.verdict.reasons.is_empty());
         }
     }
 

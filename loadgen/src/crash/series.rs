@@ -156,6 +156,7 @@ impl Series<'_> {
     fn launch(&self, place: &Place) -> Launch<'_> {
         let faults = self.asked.fault.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]);
         Launch {
+            program: None,
             mode: self.mode,
             polling: &self.asked.polling,
             location: place.location(),

@@ -97,6 +97,27 @@ impl FreshDatabase {
         Ok(rows.iter().map(|row| row.try_get::<i32, _>(0).map(|pid| pid as u32)).collect::<Result<_, _>>()?)
     }
 
+    /// Tables of the fresh database with this text anywhere in a row, as it is or as bytes.
+    pub async fn tables_with(&self, text: &str) -> Result<Vec<String>, PostgresError> {
+        let options: PgConnectOptions = self.url.parse().map_err(PostgresError::Url)?;
+        let mut connection = PgConnection::connect_with(&options).await.map_err(PostgresError::Connect)?;
+        let tables = "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                      WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await?;
+        let mut found = Vec::new();
+        for table in tables {
+            // A name as the catalogue itself quotes it.
+            let query = format!(
+                "SELECT count(*) FROM {table} t WHERE strpos(t::text, $1) > 0 OR strpos(t::text, encode($1::bytea, 'hex')) > 0"
+            );
+            let count: i64 = sqlx::query_scalar(AssertSqlSafe(query)).bind(text).fetch_one(&mut connection).await?;
+            if count > 0 {
+                found.push(table);
+            }
+        }
+        Ok(found)
+    }
+
     /// Drops the database if it was made here, whoever is still connected to it.
     pub async fn remove(mut self) -> Result<(), PostgresError> {
         if !self.is_fresh {

@@ -3,12 +3,14 @@
 mod bad_targets;
 mod calibrate;
 mod capacity;
+mod conform;
 mod crash;
 #[cfg(target_os = "linux")]
 mod health;
 mod http2;
 mod load_models;
 mod profiles;
+mod proxy;
 mod reference;
 mod support;
 mod truth;

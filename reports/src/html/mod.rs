@@ -10,6 +10,7 @@ mod sections;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::capacity;
+use crate::conform;
 use crate::crash;
 use crate::format;
 use crate::model::{Outcome, Run};
@@ -70,6 +71,10 @@ fn subtitle(run: &Run) -> String {
         let tests = format::counted(run.crash.len() as u64, "test");
         return format!("{} · {tests} with kills · took {}", run.started_at, format::seconds(run.seconds));
     }
+    if run.results.is_empty() && !run.conformance.is_empty() {
+        let targets = format::counted(run.conformance.len() as u64, "target");
+        return format!("{} · {targets} against the contract · took {}", run.started_at, format::seconds(run.seconds));
+    }
     let what = match run.results.iter().find_map(|r| r.database.as_deref()).or(run.plan.database.as_deref()) {
         Some(database) => format!("on {database}"),
         None => "on a server that already ran".to_owned(),
@@ -99,6 +104,13 @@ fn verdict(run: &Run) -> Markup {
 fn answers(run: &Run) -> Markup {
     if !run.crash.is_empty() {
         return crash_answers(run);
+    }
+    if run.results.is_empty() && !run.conformance.is_empty() {
+        return html! {
+            dl.answers {
+                div { dt { "Which rules are kept?" } dd { @for found in &run.conformance { div { (conform::sentence(found)) } } } }
+            }
+        };
     }
     html! {
         dl.answers {

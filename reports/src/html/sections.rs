@@ -8,9 +8,10 @@ use super::{figures, number_table};
 use crate::calibration;
 use crate::chart::Chart;
 use crate::compare;
+use crate::conform;
 use crate::crash;
 use crate::format;
-use crate::model::{Capacity, CapacityTrial, CrashTest, Delivery, Kill, Ledger, ObjectiveResult, Run};
+use crate::model::{Capacity, CapacityTrial, Conformance, CrashTest, Delivery, Kill, Ledger, ObjectiveResult, Run};
 use crate::plan as words;
 use crate::summary::{self, Cell, Group, Row};
 use crate::trust;
@@ -43,6 +44,9 @@ pub fn all(run: &Run) -> Vec<Section> {
     if !run.crash.is_empty() {
         return [crash(run), caveats(run), environment(run)].into_iter().flatten().collect();
     }
+    if run.results.is_empty() && !run.conformance.is_empty() {
+        return [conformance(run), caveats(run), environment(run)].into_iter().flatten().collect();
+    }
     let all = [
         capacity(run),
         key_numbers(run),
@@ -52,6 +56,7 @@ pub fn all(run: &Run) -> Vec<Section> {
         over_time(run),
         durable(run),
         ledger(run),
+        conformance(run),
         idle(run),
         before_after(run),
         resources(run),
@@ -123,6 +128,45 @@ fn held(trial: &CapacityTrial) -> Markup {
             _ => span.state.miss { "✗ failed" },
         }
         @for reason in &trial.reasons { small { (reason) } }
+    }
+}
+
+fn conformance(run: &Run) -> Option<Section> {
+    let names: Vec<String> = run.conformance.iter().map(|found| found.target.clone()).collect();
+    let untested = conform::untested(run);
+    (!names.is_empty()).then(|| Section {
+        id: "conformance",
+        title: "Rules of the contract",
+        how_to_read: "One check a rule id of CONTRACT.md; “passed 7 of 9”: two clauses could not be tested on this target, and are listed below. \
+                      Only what was tested counts as passed.",
+        body: html! {
+            (number_table(&names, &summary::conformance_rows(run)))
+            @for found in &run.conformance { (broken(found)) }
+            @if !untested.is_empty() {
+                h3 { "Not tested here" }
+                ul { @for (what, who) in &untested { li { (what) " " small { "(" (who) ")" } } } }
+            }
+        },
+    })
+}
+
+/// The clauses that a target does not keep.
+fn broken(found: &Conformance) -> Markup {
+    let failures = || found.rules.iter().flat_map(|rule| rule.failures.iter().map(move |failure| (rule, failure)));
+    html! {
+        @if failures().next().is_some() {
+            h3 { "Broken by " (found.target) }
+            dl.facts {
+                @for (rule, failure) in failures() {
+                    dt { (rule.id) ": " (failure.clause) }
+                    dd {
+                        div { "expected " (failure.expected) }
+                        div { "came " code { (failure.got) } }
+                        div { "asked " code { (failure.request) } }
+                    }
+                }
+            }
+        }
     }
 }
 

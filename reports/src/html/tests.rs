@@ -96,6 +96,7 @@ fn the_verdict_comes_first_and_in_words() {
         ("dead-target", "⊘ Invalid"),
         ("small", "? Inconclusive"),
         ("crash", "✗ Missed"),
+        ("conform", "✗ Missed"),
         ("foreign", "? Inconclusive"),
     ] {
         let (_, _, page) = pages().iter().find(|(n, ..)| n == name).unwrap();

@@ -1,0 +1,98 @@
+//! What `loadgen conform` is asked for: flags, and what they may be.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use reports::conform::Rule;
+
+/// The flags.
+#[derive(Args, Clone, Debug)]
+pub struct Asked {
+    /// Base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT); repeatable. Without it the reference server is
+    /// started
+    #[arg(long, value_name = "URL")]
+    pub target: Vec<String>,
+
+    /// Modes of the reference server [default: all that keep events]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', conflicts_with = "target")]
+    pub mode: Vec<String>,
+
+    /// Databases of the reference server: sqlite (in a temporary folder) or postgres://USER@HOST:PORT/NAME (fresh databases are made
+    /// there, and dropped) [default: sqlite]
+    #[arg(long, value_name = "DATABASE,…", value_delimiter = ',', conflicts_with = "target")]
+    pub database: Vec<String>,
+
+    /// Another build of the reference server, which is started in place of this program's own
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "target")]
+    pub server: Option<PathBuf>,
+
+    /// Only these rules of CONTRACT.md, such as I1,I2
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', value_parser = rule)]
+    pub rule: Vec<Rule>,
+
+    /// Also write the outcomes as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}
+
+fn rule(id: &str) -> Result<Rule, String> {
+    let all = || Rule::ALL.map(Rule::id).join(", ");
+    Rule::from_id(&id.to_ascii_uppercase()).ok_or_else(|| format!("is no rule of the contract; allowed: {}", all()))
+}
+
+/// Where the reference server keeps its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskedStore {
+    /// A file.
+    Sqlite,
+    /// A database on this server.
+    Postgres(String),
+}
+
+impl AskedStore {
+    /// In the name of a target.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+}
+
+impl Asked {
+    /// The rules, in the contract's order.
+    pub fn rules(&self) -> Vec<Rule> {
+        Rule::ALL.into_iter().filter(|rule| self.rule.is_empty() || self.rule.contains(rule)).collect()
+    }
+
+    /// The stores, or what is wrong with the flags that no parser looks at.
+    pub fn stores(&self) -> Result<Vec<AskedStore>, String> {
+        if let Some(program) = self.server.as_ref().filter(|program| !program.is_file()) {
+            return Err(format!("--server {}: no such file; give the path of a program", program.display()));
+        }
+        let mut stores = Vec::new();
+        let default = ["sqlite".to_owned()];
+        for text in if self.database.is_empty() { &default[..] } else { &self.database } {
+            let store = match text.as_str() {
+                "sqlite" => AskedStore::Sqlite,
+                url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                    AskedStore::Postgres(url.to_owned())
+                }
+                other => {
+                    return Err(format!(
+                        "--database {other} is no database that the reference server can be started on; give sqlite or \
+                         postgres://USER@HOST:PORT/NAME"
+                    ));
+                }
+            };
+            if stores.iter().any(|known: &AskedStore| known.name() == store.name()) {
+                return Err(format!(
+                    "--database: {} is there twice, and results are found by name; leave one out",
+                    store.name()
+                ));
+            }
+            stores.push(store);
+        }
+        Ok(stores)
+    }
+}
