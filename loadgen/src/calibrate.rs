@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
 use crate::measure::{Context, Findings, Measurement};
-use crate::plan::Resolved;
+use crate::plan::{Resolved, ServerBuild};
 use crate::poller::Poller;
 use crate::progress::Progress;
 use crate::search::{Bounds, End, Search, Step};
@@ -155,8 +155,8 @@ fn null_plan(resolved: &Resolved, warmup_ms: u64, duration_ms: u64) -> Resolved 
         objectives: Vec::new(),
         ..resolved.plan.clone()
     };
-    let profiles = BTreeMap::new();
-    Resolved { plan, keys: Vec::new(), postgres_url: None, profiles, replay: None, tls_ca: None }
+    let (profiles, server) = (BTreeMap::new(), ServerBuild::default());
+    Resolved { plan, keys: Vec::new(), postgres_url: None, profiles, replay: None, tls_ca: None, server }
 }
 
 /// # Errors

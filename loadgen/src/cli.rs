@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "results go to stdout, talk to stderr")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,8 +11,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use rand::Rng;
+use reports::gate::model::Rule;
+use reports::gate::rule::PAIRS_MIN;
+use reports::gate::trials::SelfTest;
+use reports::gate::{file as gate_file, show, stored};
 use reports::model::Run;
-use reports::{comparison, export, html, schema, table, verdict};
+use reports::{comparison, export, html, objective, schema, table, verdict};
 use tokio::task::LocalSet;
 
 use crate::calibrate;
@@ -19,7 +24,9 @@ use crate::capacity::{self, Wanted};
 use crate::compare::{self, CompareArgs};
 use crate::conform;
 use crate::crash;
-use crate::measure::Context;
+use crate::gate::{self, side::Side};
+use crate::measure::{self, Context};
+use crate::observe::machine;
 use crate::plan::spelling::{Arrivals, AskedSizes, Span};
 use crate::plan::{Asked, BUILT_IN, PlanError, Resolved};
 use crate::run;
@@ -76,6 +83,12 @@ const CONFORM_EXAMPLES: &str = "Examples:
 Rules that need a server of their own (I6, O5, parts of D1 and I2) are tested where loadgen starts the target; on others they are \
 \"not testable here\", which is no pass.";
 
+const GATE_EXAMPLES: &str = "Examples:
+  loadgen gate run.json --slo 'response_time.p99 < 1ms'                        one run against objectives
+  loadgen gate --baseline './old/loadgen serve' --candidate 'loadgen serve'    a change against what there was, in about 6 minutes
+  loadgen gate --baseline 'loadgen serve --mode cache-first' --candidate 'loadgen serve --mode journal-first' --metric p50,p99
+  loadgen gate --candidate-fault cpu=10%                                       a slow-down on purpose, to see it found";
+
 /// Measures event-ingestion servers so that nobody can argue with the result.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = EXIT_CODES)]
@@ -101,6 +114,9 @@ enum Command {
     /// Which rules of the contract (CONTRACT.md) a server keeps
     #[command(after_help = CONFORM_EXAMPLES, args_override_self = true)]
     Conform(Box<ConformArgs>),
+    /// Whether a change made a server worse: exit 0 pass or improved, 3 regressed, 4 inconclusive, 5 invalid
+    #[command(after_help = GATE_EXAMPLES, args_override_self = true)]
+    Gate(Box<GateArgs>),
     /// What this machine can do at best: a server that does nothing, a timer, and the highest rate the generator can honestly offer
     #[command(args_override_self = true)]
     Calibrate(CalibrateArgs),
@@ -180,6 +196,32 @@ struct ConformArgs {
 }
 
 #[derive(Debug, Args)]
+struct GateArgs {
+    /// A run.json, to be judged by the objectives that it was run with and those of --slo: nothing is measured
+    #[arg(value_name = "RUN.json")]
+    run: Option<PathBuf>,
+
+    /// Objective for RUN.json, such as 'response_time.p99 < 1ms'; repeatable
+    #[arg(long, value_name = "OBJECTIVE", requires = "run")]
+    slo: Vec<String>,
+
+    #[command(flatten)]
+    asked: gate::asked::Asked,
+
+    /// Folder for gate.json and report.html [default: millrace-results/RUN_ID]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print gate.json to stdout in place of the table
+    #[arg(long)]
+    json: bool,
+
+    /// No progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
 struct CalibrateArgs {
     /// Events per second at which the floor is taken, 0.1 to 200000
     #[arg(long, value_name = "PER_S", default_value_t = 1_000.0)]
@@ -238,6 +280,7 @@ pub fn main() -> ExitCode {
         Command::Capacity(arguments) => seek_capacity(*arguments),
         Command::Crash(arguments) => kill(*arguments),
         Command::Conform(arguments) => test_contract(*arguments),
+        Command::Gate(arguments) => decide(*arguments),
         Command::Calibrate(arguments) => calibrate(arguments),
         Command::Compare(arguments) => compare_results(&arguments).map(|()| 0),
         Command::Report(arguments) => report(&arguments).map(|()| 0),
@@ -434,6 +477,174 @@ fn test_contract(arguments: ConformArgs) -> Result<u8, Failure> {
     })
 }
 
+const GATE_PLAN: &str = "
+name = 'gate'
+no_calibration = true
+";
+
+fn decide(arguments: GateArgs) -> Result<u8, Failure> {
+    if let Some(run) = &arguments.run {
+        return judge_run(run, &arguments);
+    }
+    let wanted = gate_wanted(&arguments.asked)?;
+    let (json, quiet) = (arguments.json, arguments.quiet);
+    let output = Output::prepare(OutputArgs { out: arguments.out, samples: None, json, quiet })?;
+    if arguments.asked.self_test {
+        return test_gate(&arguments.asked, wanted, &output);
+    }
+    let (pairs, minutes) = (wanted.rule.pairs(), wanted.expected_duration().as_secs_f64() / 60.0);
+    output.announce(&format!(
+        "{} against {}: up to {pairs} pairs of rounds, about {} min",
+        wanted.candidate.shown.name,
+        wanted.baseline.shown.name,
+        minutes.ceil()
+    ));
+    let found = output.block_on(gate::run(&wanted, &output.context))?;
+    let folder = &output.folder;
+    write_file(&folder.join("gate.json"), &gate_file::write(&found))?;
+    write_file(&folder.join("report.html"), &html::gate::render(&found))?;
+    if let Some(summary) = &arguments.asked.summary {
+        append(summary, &show::markdown(&found))?;
+    }
+    if output.json {
+        println!("{}", gate_file::write(&found));
+    } else {
+        println!("{}", show::terminal(&found));
+    }
+    eprintln!("{} and {}", folder.join("gate.json").display(), folder.join("report.html").display());
+    Ok(found.verdict.exit_code)
+}
+
+/// What a gate is to compare, and how.
+fn gate_wanted(asked: &gate::asked::Asked) -> Result<gate::Wanted, Failure> {
+    let refuse = |text: String| Failure(EXIT_USAGE, text);
+    let rule = asked.rule().map_err(refuse)?;
+    let unsaid = (asked.mode.as_str(), asked.polling.as_str());
+    let side = |name, text: &Option<String>, faults: &[String]| {
+        Side::of(name, text.as_deref(), faults, unsaid).map_err(|error| refuse(error.to_string()))
+    };
+    let baseline = side("baseline", &asked.baseline, &asked.baseline_fault)?;
+    let candidate = side("candidate", &asked.candidate, &asked.candidate_fault)?;
+    let of_sides = |read: fn(&Side) -> Option<String>| [&baseline, &candidate].into_iter().filter_map(read).collect();
+    let load = Asked {
+        mode: of_sides(|side| side.variant.mode.clone()),
+        polling: of_sides(|side| side.variant.polling.clone()),
+        database: Some(asked.database.clone()),
+        connections: Some(asked.connections),
+        payload_bytes: Some(AskedSizes::Fixed(asked.payload_bytes)),
+        seed: Some(asked.seed),
+        ..Asked::default()
+    };
+    let lengths = asked.lengths();
+    let load = Asked {
+        rate: Some(lengths.rate_per_s),
+        warmup: Some(lengths.warmup),
+        duration: Some(lengths.duration),
+        idle: Some(lengths.idle),
+        ..load
+    };
+    let mut resolved = resolve(load.over(Asked::from_toml(GATE_PLAN, Path::new("gate")).map_err(usage)?))?;
+    resolved.plan.variants = vec![baseline.variant.clone(), candidate.variant.clone()];
+    resolved.plan.ledger = candidate.variant.mode.as_deref() != Some("null");
+    let wanted = gate::Wanted { resolved, capacity: lengths.capacity.0, baseline, candidate, rule, stored: None };
+    match &asked.against {
+        Some(path) => against(path, wanted),
+        None => Ok(wanted),
+    }
+}
+
+/// With a baseline from a file.
+fn against(path: &Path, mut wanted: gate::Wanted) -> Result<gate::Wanted, Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("--against {}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+    let stored = gate_file::read(&text).map_err(|error| fail(&error))?;
+    let plan = &wanted.resolved.plan;
+    let here = machine::environment(true, None, plan.pacing);
+    let unlike =
+        stored::unlike(&stored, &here, plan, wanted.capacity.as_millis() as u64, &measure::tool().build_profile);
+    if !unlike.is_empty() {
+        let differences = unlike.join("\n  ");
+        return Err(fail(&format!(
+            "it cannot be compared with what is measured here and now:\n  {differences}\nmeasure the baseline beside the candidate, with --baseline"
+        )));
+    }
+    let rounds = stored::rounds(&stored);
+    // Fewer where it stopped at its first look; a pair that is left out takes no round of it.
+    let pairs = (rounds.len() as u32).min(wanted.rule.pairs()) / 2 * 2;
+    if pairs < PAIRS_MIN {
+        let found = rounds.len();
+        return Err(fail(&format!("it has {found} rounds that count; it takes {PAIRS_MIN}; measure a longer one")));
+    }
+    let rule = Rule::new(wanted.rule.gated.clone(), pairs, wanted.rule.seed);
+    // What cannot be measured again cannot be confirmed.
+    wanted.rule = Rule { confirm: false, ..rule };
+    wanted.baseline.shown = stored.candidate.clone();
+    wanted.stored = Some(gate::Stored { path: path.display().to_string(), rounds });
+    Ok(wanted)
+}
+
+/// Decisions of a self-test unless told otherwise, and in a quick one.
+const DECISIONS: (u32, u32) = (60, 6);
+/// Minutes of it.
+const MINUTES: (u64, u64) = (10_000, 4);
+
+fn test_gate(asked: &gate::asked::Asked, wanted: gate::Wanted, output: &Output) -> Result<u8, Failure> {
+    let usual = |(full, quick)| if asked.quick { quick } else { full };
+    let minutes = asked.minutes.unwrap_or(if asked.quick { MINUTES.1 } else { MINUTES.0 });
+    let wish = gate::self_test::Wish {
+        decisions: asked.decisions.unwrap_or(usual(DECISIONS)),
+        time_max: Duration::from_secs(60 * minutes),
+        server: (asked.mode.clone(), asked.polling.clone()),
+        resolved: wanted.resolved,
+        capacity: wanted.capacity,
+        rule: wanted.rule,
+    };
+    let earlier: Vec<SelfTest> = asked.add.iter().map(|path| read_self_test(path)).collect::<Result<_, _>>()?;
+    let mut test = output
+        .block_on(gate::self_test::test(&wish, &output.context))?
+        .map_err(|error| Failure(EXIT_INTERNAL, error.to_string()))?;
+    for (path, earlier) in asked.add.iter().zip(earlier) {
+        test.add(earlier).map_err(|why| Failure(EXIT_USAGE, format!("--add {}: {why}", path.display())))?;
+    }
+    let json = serde_json::to_string(&test).map_err(|error| Failure(EXIT_INTERNAL, error.to_string()))?;
+    write_file(&output.folder.join("self-test.json"), &json)?;
+    write_file(&output.folder.join("self-test.md"), &test.markdown())?;
+    if let Some(summary) = &asked.summary {
+        append(summary, &test.markdown())?;
+    }
+    println!("{}", if output.json { json } else { test.terminal() });
+    eprintln!("{}", output.folder.join("self-test.json").display());
+    Ok(test.verdict().0)
+}
+
+fn read_self_test(path: &Path) -> Result<SelfTest, Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("--add {}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+    serde_json::from_str(&text).map_err(|error| fail(&error))
+}
+
+/// One run against objectives, its own and more.
+fn judge_run(path: &Path, arguments: &GateArgs) -> Result<u8, Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+    let mut run = schema::read(&text).map_err(|error| fail(&error))?;
+    let names: Vec<&str> = run.plan.variants.iter().map(|variant| variant.name.as_str()).collect();
+    for text in &arguments.slo {
+        objective::parse_for(text, &names).map_err(|error| Failure(EXIT_USAGE, format!("--slo: {error}")))?;
+    }
+    run.plan.objectives.extend(arguments.slo.iter().cloned());
+    if run.plan.objectives.is_empty() {
+        return Err(fail(&"it has no objective, and none was given: nothing could fail; give --slo"));
+    }
+    verdict::assess(&mut run);
+    if arguments.json {
+        println!("{}", schema::write(&run));
+    } else {
+        println!("{}", table::render(&run));
+    }
+    Ok(run.verdict.exit_code)
+}
+
 const CALIBRATE_PLAN: &str = "
 name = 'calibrate'
 mode = ['null']
@@ -494,6 +705,16 @@ impl Output {
         }
     }
 
+    /// Waits for what is measured, or for a signal to end it early.
+    fn block_on<T>(&self, measuring: impl Future<Output = T>) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
+        Ok(LocalSet::new().block_on(&runtime, async {
+            tokio::spawn(stop_on_signal(Arc::clone(&self.context.stop)));
+            measuring.await
+        }))
+    }
+
     /// Measures, judges, writes and prints; the exit code.
     fn finish(&self, measuring: impl Future<Output = Run>) -> Result<u8, Failure> {
         self.finish_with(measuring, |_| Ok(()))
@@ -505,12 +726,7 @@ impl Output {
         measuring: impl Future<Output = Run>,
         also: impl FnOnce(&Run) -> Result<(), Failure>,
     ) -> Result<u8, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
-        let mut run = LocalSet::new().block_on(&runtime, async {
-            tokio::spawn(stop_on_signal(Arc::clone(&self.context.stop)));
-            measuring.await
-        });
+        let mut run = self.block_on(measuring)?;
         verdict::assess(&mut run);
         write(&run, &self.folder)?;
         also(&run)?;
@@ -526,9 +742,7 @@ impl Output {
 
 fn write(run: &Run, out: &Path) -> Result<(), Failure> {
     for (name, text) in [("run.json", schema::write(run)), ("report.html", html::render(run))] {
-        let path = out.join(name);
-        std::fs::write(&path, text)
-            .map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))?;
+        write_file(&out.join(name), &text)?;
     }
     Ok(())
 }
@@ -541,6 +755,17 @@ fn compare_results(arguments: &CompareArgs) -> Result<(), Failure> {
     }
     eprintln!("{} and {}", files[0].display(), files[1].display());
     Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text)
+        .map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))
+}
+
+fn append(path: &Path, text: &str) -> Result<(), Failure> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failure(EXIT_INTERNAL, format!("--summary {}: {error}", path.display())))
 }
 
 fn report(arguments: &ReportArgs) -> Result<(), Failure> {

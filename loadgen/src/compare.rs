@@ -80,7 +80,7 @@ fn distinct_names(paths: &[PathBuf]) -> Vec<String> {
     parts
         .iter()
         .map(|of| match of.get(front..of.len() - back).unwrap_or_default() {
-            [] => of.iter().rev().take(2).last().cloned().unwrap_or_default(),
+            [] => of[of.len().saturating_sub(2)..].first().cloned().unwrap_or_default(),
             told => told.join("/"),
         })
         .collect()

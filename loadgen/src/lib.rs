@@ -14,6 +14,7 @@ pub mod crash;
 pub mod curve;
 pub mod dialect;
 pub mod exchange;
+pub mod gate;
 pub mod http1;
 pub mod http2;
 pub mod idle;

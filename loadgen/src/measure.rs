@@ -103,12 +103,7 @@ impl Findings {
         Run {
             schema: model::SCHEMA.to_owned(),
             run_id: context.run_id.clone(),
-            tool: model::Tool {
-                name: "millrace loadgen".to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                revision: env!("MILLRACE_REVISION").to_owned(),
-                build_profile: env!("MILLRACE_BUILD_PROFILE").to_owned(),
-            },
+            tool: tool(),
             command: context.command.clone(),
             started_at: self.started_at,
             seconds: self.begin.elapsed().as_secs_f64(),
@@ -124,6 +119,16 @@ impl Findings {
             conformance: Vec::new(),
             results: self.results,
         }
+    }
+}
+
+/// This program.
+pub fn tool() -> model::Tool {
+    model::Tool {
+        name: "millrace loadgen".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: env!("MILLRACE_REVISION").to_owned(),
+        build_profile: env!("MILLRACE_BUILD_PROFILE").to_owned(),
     }
 }
 
@@ -518,7 +523,8 @@ impl Measurement<'_> {
             polling: self.variant.polling.as_deref().unwrap_or("wake"),
             postgres_url: self.resolved.postgres_url.as_deref(),
             database_name: self.database_name(),
-            flags: faults.chain(leave).collect(),
+            program: self.resolved.server.program.as_deref(),
+            flags: faults.chain(leave).chain(self.resolved.server.flags.iter().cloned()).collect(),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Configuration<'a> {
     pub postgres_url: Option<&'a str>,
     /// Name for that database: lower-case letters, digits, underscores.
     pub database_name: String,
+    /// Program that serves, in place of this one: another build of it.
+    pub program: Option<&'a Path>,
     /// More flags of the server, such as `--fault drop=0.01`; they come last.
     pub flags: Vec<String>,
 }
@@ -108,12 +110,12 @@ impl Reference {
             None => format!("sqlite:{}", folder.path().join("events.db").display()),
         };
         let launch = Launch {
-            program: None,
             mode: configuration.mode,
             polling: configuration.polling,
             location,
             journal: folder.path().join("journal"),
             log: folder.path().join("server.log"),
+            program: configuration.program,
             flags: configuration.flags.clone(),
         };
         match ServerProcess::listening(&launch).await {

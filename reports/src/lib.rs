@@ -1,8 +1,8 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
-//! [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and [`compare`] (rows
-//! of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
+//! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
+//! [`compare`] (rows of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
 //! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
 
 pub mod arrivals;
@@ -18,6 +18,7 @@ pub mod export;
 #[cfg(test)]
 mod fixtures;
 pub mod format;
+pub mod gate;
 pub mod histogram;
 pub mod html;
 pub mod model;

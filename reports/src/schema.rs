@@ -9,10 +9,15 @@ pub enum ReadError {
     #[error("this is not JSON: {0}")]
     NotJson(serde_json::Error),
     /// JSON of something else.
-    #[error("this is no {SCHEMA} result: its schema is {0}")]
-    OtherSchema(String),
+    #[error("this is no {wanted} result: its schema is {found}")]
+    OtherSchema {
+        /// What was to be read.
+        wanted: &'static str,
+        /// What it says.
+        found: String,
+    },
     /// The right schema, and not what it says.
-    #[error("this {SCHEMA} result does not follow its schema: {0}")]
+    #[error("this result does not follow its schema: {0}")]
     Invalid(serde_json::Error),
 }
 
@@ -24,8 +29,8 @@ pub fn read(text: &str) -> Result<Run, ReadError> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(ReadError::NotJson)?;
     match value.get("schema").and_then(|s| s.as_str()) {
         Some(SCHEMA) => serde_json::from_value(value).map_err(ReadError::Invalid),
-        Some(other) => Err(ReadError::OtherSchema(format!("{other:?}"))),
-        None => Err(ReadError::OtherSchema("not given".to_owned())),
+        Some(other) => Err(ReadError::OtherSchema { wanted: SCHEMA, found: format!("{other:?}") }),
+        None => Err(ReadError::OtherSchema { wanted: SCHEMA, found: "not given".to_owned() }),
     }
 }
 
@@ -88,7 +93,7 @@ mod tests {
             ("{", "this is not JSON: "),
             ("[]", "this is no run.v1 result: its schema is not given"),
             (r#"{"schema":"run.v2"}"#, "this is no run.v1 result: its schema is \"run.v2\""),
-            (r#"{"schema":"run.v1"}"#, "this run.v1 result does not follow its schema: missing field `run_id`"),
+            (r#"{"schema":"run.v1"}"#, "this result does not follow its schema: missing field `run_id`"),
         ] {
             let message = read(text).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{text}: {message}");

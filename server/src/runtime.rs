@@ -468,7 +468,8 @@ async fn open_journal(
         missing.iter().filter_map(|event| Some((event.organization_id, event.dedup_id.clone()?, event.id))).collect();
     tracing::info!(events = opened.events().count(), not_persisted = missing.len(), "the journal is read");
     let missing = missing.iter().map(|event| event.id).collect();
-    let settings = JournalSettings::new(settings.journal_sync, &settings.limits);
+    let syncs_extra = fault::journal_syncs(&settings.faults());
+    let settings = JournalSettings { syncs_extra, ..JournalSettings::new(settings.journal_sync, &settings.limits) };
     let journal = opened.start(&missing, Arc::clone(pending), settings, Arc::clone(metrics))?;
     dedup.warm(rows, true, now_us());
     Ok(journal)
@@ -578,6 +579,7 @@ fn store_limits(settings: &Settings) -> StoreLimits {
         statement_timeout: ms(limits.store_timeout_ms),
         dedup_window: Duration::from_secs(limits.dedup_window_s),
         sync: !fault::keeps_store_unsynced(&settings.faults()),
+        commits_extra: fault::store_commits(&settings.faults()),
         page_bytes_max: count(limits.inbox_bytes_max),
     }
 }

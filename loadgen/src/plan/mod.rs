@@ -42,6 +42,17 @@ pub struct Resolved {
     pub replay: Option<Arc<Timeline>>,
     /// Certificates (PEM) to trust beside the system's.
     pub tls_ca: Option<Vec<u8>>,
+    /// The reference server, where it is not this program as it is.
+    pub server: ServerBuild,
+}
+
+/// A build of the reference server, and how it differs from what the plan says of it.
+#[derive(Clone, Debug, Default)]
+pub struct ServerBuild {
+    /// Its program; `None`: this one.
+    pub program: Option<PathBuf>,
+    /// More flags; they come last.
+    pub flags: Vec<String>,
 }
 
 impl Resolved {

@@ -11,7 +11,7 @@ use super::arriving::Arriving;
 use super::asked::Asked;
 use super::check::{LEAVE_ONE_OUT, milliseconds, read_file, within, wrong};
 use super::spelling::{AskedSizes, Http};
-use super::{PlanError, Resolved, profiled};
+use super::{PlanError, Resolved, ServerBuild, profiled};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN, Sizes};
 use crate::profile::{DatabaseKind, Profile};
 use crate::replay::Timeline;
@@ -90,7 +90,8 @@ impl Asked {
         for profile in profiles.values() {
             profiled::check(profile, &plan, postgres_url.as_deref())?;
         }
-        Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca })
+        let server = ServerBuild::default();
+        Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca, server })
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

@@ -5,6 +5,7 @@ mod calibrate;
 mod capacity;
 mod conform;
 mod crash;
+mod gate;
 #[cfg(target_os = "linux")]
 mod health;
 mod http2;

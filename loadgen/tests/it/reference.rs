@@ -147,6 +147,7 @@ async fn a_server_that_does_not_start_leaves_no_database_behind() {
         polling: "wake",
         postgres_url: Some(&postgres),
         database_name: name.clone(),
+        program: None,
         flags: vec!["--no-such-flag".to_owned()],
     };
     let error = Reference::start(&configuration).await.expect_err("there is no such flag");

@@ -35,7 +35,7 @@ pub enum CompareError {
     )]
     TooFew(usize),
     /// A file without anything that is compared.
-    #[error("{0} has neither results nor capacities (a crash test is no comparison); leave it out")]
+    #[error("{0} has neither results nor capacities nor conformance (a crash test is no comparison); leave it out")]
     Empty(String),
     /// `--reference` names none.
     #[error("--reference '{name}' is none of the subjects; allowed: {}", known.join(", "))]
@@ -98,18 +98,23 @@ pub fn compare(inputs: &[Input], reference: Option<&str>) -> Result<Comparison, 
 fn check_likeness(inputs: &[Input]) -> Result<(), CompareError> {
     let Some(first) = inputs.first() else { return Err(CompareError::TooFew(0)) };
     for input in inputs {
-        if input.run.results.is_empty() && input.run.capacity.is_empty() {
+        if input.run.results.is_empty() && input.run.capacity.is_empty() && input.run.conformance.is_empty() {
             return Err(CompareError::Empty(input.name.clone()));
         }
         likeness::machines((&first.name, &first.run), (&input.name, &input.run))?;
     }
-    let mut loads = inputs.iter().filter(|input| input.run.capacity.is_empty());
+    let mut loads = inputs.iter().filter(|input| has_load(input));
     if let Some(first) = loads.next() {
         for input in loads {
             likeness::plans((&first.name, &first.run), (&input.name, &input.run))?;
         }
     }
     Ok(())
+}
+
+/// Whether it is of a load that others can be measured under, too; what a search for a capacity offers is its own affair.
+fn has_load(input: &Input) -> bool {
+    input.run.capacity.is_empty() && !input.run.results.is_empty()
 }
 
 fn source(input: &Input) -> Source {
@@ -133,7 +138,7 @@ fn source(input: &Input) -> Source {
 /// What was measured under a load of its own; variants of one name at one rate in two files are two subjects, called after their files.
 fn measured(inputs: &[Input]) -> Vec<Measured<'_>> {
     let mut all = Vec::new();
-    for (place, input) in inputs.iter().enumerate().filter(|(_, input)| input.run.capacity.is_empty()) {
+    for (place, input) in inputs.iter().enumerate().filter(|(_, input)| has_load(input)) {
         for group in summary::groups(&input.run).into_iter().filter(|group| !group.results.is_empty()) {
             let (plain, rate_per_s) = (group.name, input.run.plan.rate_per_s);
             all.push(Measured { subject: plain.to_owned(), plain, input: place, rate_per_s, results: group.results });
@@ -180,6 +185,16 @@ fn subjects(inputs: &[Input], measured: &[Measured<'_>]) -> Result<Vec<Subject>,
         }
     }
     add_capacities(inputs, measured, &mut subjects)?;
+    for found in inputs.iter().flat_map(|input| &input.run.conformance) {
+        // `cache-first on sqlite` is a test of the variant `cache-first`.
+        let is_of = |plain: &str| found.target == plain || found.target.starts_with(&format!("{plain} on "));
+        for one in measured.iter().filter(|one| is_of(one.plain)) {
+            let subject = subjects.iter_mut().find(|subject| subject.name == one.subject);
+            if let Some(subject) = subject.filter(|subject| subject.conformance.is_none()) {
+                subject.conformance = Some(found.clone());
+            }
+        }
+    }
     Ok(subjects)
 }
 

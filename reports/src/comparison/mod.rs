@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use build::{CompareError, Input, compare};
 pub use likeness::Unlike;
 pub use ratio::Ratio;
-pub use show::{capacity_rows, ledger_rows, scenario_rows, terminal};
+pub use show::{capacity_rows, conformance_rows, ledger_rows, scenario_rows, terminal};
 
-use crate::model::{Capacity, TargetResult, Times};
+use crate::model::{Capacity, Conformance, TargetResult, Times};
 use crate::stats;
 use crate::summary;
 
@@ -81,6 +81,9 @@ pub struct Subject {
     pub ledger: Option<LedgerSum>,
     /// The highest rate that it holds; `null`: nobody looked.
     pub capacity: Option<Capacity>,
+    /// Which rules of the contract it keeps; `null`: nobody tested.
+    #[serde(default)]
+    pub conformance: Option<Conformance>,
 }
 
 /// Ledgers of several repetitions added up.

@@ -1,7 +1,9 @@
 //! A comparison as rows of text, for the terminal and the page.
 
 use super::{Comparison, Line, Scenario};
+use crate::conform;
 use crate::format;
+use crate::model::RuleOutcome;
 use crate::summary::{Cell, Row};
 use crate::table;
 
@@ -90,6 +92,30 @@ pub fn capacity_rows(comparison: &Comparison) -> Vec<Row> {
 /// Width that its tables may take, characters: as lists they would be four times as long.
 const WIDTH: usize = 140;
 
+/// Which rules of the contract each keeps, one column a subject; empty where nobody tested.
+pub fn conformance_rows(comparison: &Comparison) -> Vec<Row> {
+    if comparison.subjects.iter().all(|subject| subject.conformance.is_none()) {
+        return Vec::new();
+    }
+    let row = |label: &str, outcome: RuleOutcome| {
+        let cells = comparison.subjects.iter().map(|subject| {
+            let Some(found) = &subject.conformance else { return Cell::plain(format::UNKNOWN) };
+            let rules = conform::with(found, outcome);
+            let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+            let spread = (!ids.is_empty() && outcome != RuleOutcome::Passed).then(|| ids.join(" "));
+            let is_fault = outcome == RuleOutcome::Failed && !ids.is_empty();
+            Cell { spread, is_fault, ..Cell::plain(ids.len().to_string()) }
+        });
+        Row { label: label.to_owned(), cells: cells.collect() }
+    };
+    vec![
+        row("rules kept", RuleOutcome::Passed),
+        row("broken", RuleOutcome::Failed),
+        row("not claimed", RuleOutcome::NotClaimed),
+        row("not testable here", RuleOutcome::NotTestable),
+    ]
+}
+
 /// The whole comparison for the terminal.
 pub fn terminal(comparison: &Comparison) -> String {
     let names: Vec<String> = comparison.subjects.iter().map(|subject| subject.name.clone()).collect();
@@ -109,5 +135,9 @@ pub fn terminal(comparison: &Comparison) -> String {
         parts.push(format!("capacity\n{}", table::rows(&names, &capacity, WIDTH)));
     }
     parts.push(format!("ledger\n{}", table::rows(&names, &ledger_rows(comparison), WIDTH)));
+    let conformance = conformance_rows(comparison);
+    if !conformance.is_empty() {
+        parts.push(format!("rules of the contract\n{}", table::rows(&names, &conformance, WIDTH)));
+    }
     parts.iter().map(|part| part.trim_end()).collect::<Vec<_>>().join("\n\n") + "\n"
 }

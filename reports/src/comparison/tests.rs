@@ -162,7 +162,7 @@ fn what_cannot_be_a_comparison_is_refused() {
     for (files, reference, part) in [
         (vec![], None, "here are 0"),
         (vec![input("x", run(&[("a", 1.0)], 2, 1000.0))], None, "and here are 1"),
-        (vec![input("x", fixtures::crash())], None, "x has neither results nor capacities"),
+        (vec![input("x", fixtures::crash())], None, "x has neither results nor capacities nor conformance"),
         (vec![input("x", two())], Some("c"), "--reference 'c' is none of the subjects; allowed: a, b"),
         (
             vec![input("x", capacities(&[("a", 1.0)])), input("y", capacities(&[("a", 2.0)]))],
@@ -190,6 +190,17 @@ fn what_one_lacks_is_not_made_up_and_lost_events_are_marked() {
     let rows = ledger_rows(&compared);
     let lost = rows.iter().find(|row| row.label == "lost").unwrap();
     assert_eq!((lost.cells[0].is_fault, lost.cells[1].is_fault, lost.cells[1].text.as_str()), (false, true, "15"));
+}
+
+#[test]
+fn conformance_is_shown_beside_the_subject_it_was_tested_on() {
+    let mut tested = fixtures::conform();
+    (tested.environment, tested.tool) = (fixtures::three_modes().environment, fixtures::three_modes().tool);
+    let compared =
+        compare(&[input("all", run(&[("cache-first", 1.0), ("other", 1.0)], 2, 1000.0)), input("rules", tested)], None)
+            .unwrap();
+    let rows = conformance_rows(&compared);
+    assert_eq!((rows[0].cells[0].text.as_str(), rows[0].cells[1].text.as_str()), ("20", "–"), "{rows:?}");
 }
 
 #[test]

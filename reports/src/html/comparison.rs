@@ -6,13 +6,13 @@ use super::figures::{curve, log_axis};
 use super::{embedded_json, number_table};
 use crate::capacity;
 use crate::chart::{Axis, Chart, Series};
-use crate::comparison::{Comparison, Line, Scenario, capacity_rows, ledger_rows, scenario_rows};
+use crate::comparison::{Comparison, Line, Scenario, capacity_rows, conformance_rows, ledger_rows, scenario_rows};
 use crate::format;
 
 /// The page of `comparison`; no network, no script.
 pub fn render(comparison: &Comparison) -> String {
     let names: Vec<String> = comparison.subjects.iter().map(|subject| subject.name.clone()).collect();
-    let capacity = capacity_rows(comparison);
+    let (capacity, conformance) = (capacity_rows(comparison), conformance_rows(comparison));
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -44,6 +44,13 @@ pub fn render(comparison: &Comparison) -> String {
                         h2 { "Ledger" }
                         p.how { "Every event that a server acknowledged, under all loads of this page, looked for in what it keeps." }
                         (number_table(&names, &ledger_rows(comparison)))
+                    }
+                    @if !conformance.is_empty() {
+                        section id="conformance" {
+                            h2 { "Rules of the contract" }
+                            p.how { "What is broken or not claimed is part of the price of a number above: who checks less is faster." }
+                            (number_table(&names, &conformance))
+                        }
                     }
                     (sources(comparison))
                 }
@@ -140,8 +147,7 @@ fn percentiles(place: usize, scenario: &Scenario) -> Option<Chart> {
 
 /// Response time of the trials of each search, p50 and p99, against the rate.
 fn capacity_charts(comparison: &Comparison) -> Vec<Chart> {
-    let read: [(&str, fn(&capacity::Point) -> f64); 2] = [("p50", |point| point.p50_ns), ("p99", |point| point.p99_ns)];
-    let chart = |(name, read): (&str, fn(&capacity::Point) -> f64)| {
+    let chart = |name: &str, read: fn(&capacity::Point) -> f64| {
         let series: Vec<Series> = comparison
             .subjects
             .iter()
@@ -165,7 +171,7 @@ fn capacity_charts(comparison: &Comparison) -> Vec<Chart> {
             rug_label: String::new(),
         })
     };
-    read.into_iter().filter_map(chart).collect()
+    [chart("p50", |point| point.p50_ns), chart("p99", |point| point.p99_ns)].into_iter().flatten().collect()
 }
 
 /// Ratios to the reference with their intervals on one logarithmic line, a row a quantity and subject.

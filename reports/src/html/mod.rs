@@ -5,6 +5,7 @@
 
 pub mod comparison;
 mod figures;
+pub mod gate;
 mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};

@@ -87,6 +87,16 @@ pub fn poll_queries(faults: &[Fault]) -> u32 {
     faults.iter().map(|fault| if let Kind::PollQuery { queries } = fault.kind { queries } else { 0 }).sum()
 }
 
+/// How many commits more than needed follow each batch of events.
+pub fn store_commits(faults: &[Fault]) -> u32 {
+    faults.iter().map(|fault| if let Kind::StoreCommit { commits } = fault.kind { commits } else { 0 }).sum()
+}
+
+/// How many times more than needed the journal writes and syncs each batch.
+pub fn journal_syncs(faults: &[Fault]) -> u32 {
+    faults.iter().map(|fault| if let Kind::JournalSync { syncs } = fault.kind { syncs } else { 0 }).sum()
+}
+
 /// Whether commits are not to be durable.
 pub fn keeps_store_unsynced(faults: &[Fault]) -> bool {
     faults.iter().any(|fault| fault.kind == Kind::StoreSyncOff)
@@ -135,6 +145,7 @@ impl Faults {
                 Kind::AckDelay { delay, .. } => started.ack_delay = delay,
                 Kind::Cpu(cpu) => started.cpu = Some(cpu),
                 Kind::Memory { bytes } => started.memory_bytes = bytes,
+                Kind::Ballast { bytes } => started.memory = Mutex::new(vec![held(bytes)]),
                 _ => {}
             }
         }
@@ -170,9 +181,7 @@ impl Faults {
     /// What to keep of an event that is taken.
     pub fn kept(&self, event: Arc<Event>) -> Kept {
         if self.memory_bytes > 0 {
-            // Written to, or the system would not give it.
-            let held = vec![1; self.memory_bytes].into_boxed_slice();
-            self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+            self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(held(self.memory_bytes));
         }
         let hit = |name| self.is_hit(name, identity(event.dedup_id.as_deref(), &event.payload));
         if hit("drop") {
@@ -220,6 +229,11 @@ impl Faults {
     fn count(&self, fault: &'static str) {
         self.metrics.faults_injected.get_or_create(&FaultLabel { fault }).inc();
     }
+}
+
+/// Memory that is in use: written to, or the system would not give it.
+fn held(bytes: usize) -> Box<[u8]> {
+    vec![1; bytes].into_boxed_slice()
 }
 
 impl Entrance {
@@ -289,11 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_held_for_each_event() {
-        let faults = start("memory=3KiB");
+    fn memory_is_held_from_the_start_and_for_each_event() {
+        let faults = start("memory=3KiB,ballast=5KiB");
+        let held = || faults.memory.lock().expect("the lock").iter().map(|held| held.len()).sum::<usize>();
+        assert_eq!(held(), 5 * 1024);
         (0..4).for_each(|_| drop(faults.kept(event())));
-        let held = faults.memory.lock().expect("the lock").iter().map(|held| held.len()).sum::<usize>();
-        assert_eq!(held, 4 * 3 * 1024);
+        assert_eq!(held(), (5 + 4 * 3) * 1024);
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ const MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const THROTTLE_PER_S_MAX: u64 = 1_000_000_000;
 /// Most extra queries of one poll.
 const POLL_QUERIES_MAX: u64 = 1_000;
+/// Most extra syncs or commits of one batch.
+const BATCH_EXTRAS_MAX: u64 = 1_000;
 /// Largest share of processor time that is burnt on top: ten times what is used.
 const CPU_PERCENT_MAX: f64 = 1_000.0;
 
@@ -62,12 +64,18 @@ forms! {
         "burns this much processor time for each event request, or this share of what its thread uses";
     "memory" = "SIZE", "1KiB":
         "holds this much memory for each event, for ever";
+    "ballast" = "SIZE", "20MiB":
+        "holds this much memory, in use, from the start";
     "webhook-drop" = "SHARE", "0.01":
         "counts as delivered to its webhook and is never sent";
     "webhook-duplicate" = "SHARE", "0.01":
         "is sent to its webhook twice";
     "poll-query" = "QUERIES", "1":
         "asks the database so many times more at each poll";
+    "store-commit" = "COMMITS", "1":
+        "the database commits so many times more, each synced, after each batch of events";
+    "journal-sync" = "SYNCS", "1":
+        "the journal writes and syncs each batch so many times more";
     "store-sync" = "off", "off":
         "the database commits without syncing (SQLite: synchronous=OFF; PostgreSQL: synchronous_commit=off): a power cut loses events that \
          were acknowledged as kept";
@@ -141,9 +149,12 @@ pub enum Kind {
     Throttle { requests_per_s: u64 },
     Cpu(Cpu),
     Memory { bytes: usize },
+    Ballast { bytes: usize },
     WebhookDrop(f64),
     WebhookDuplicate(f64),
     PollQuery { queries: u32 },
+    StoreCommit { commits: u32 },
+    JournalSync { syncs: u32 },
     StoreSyncOff,
 }
 
@@ -164,9 +175,12 @@ impl Kind {
             Self::Throttle { .. } => "throttle",
             Self::Cpu(_) => "cpu",
             Self::Memory { .. } => "memory",
+            Self::Ballast { .. } => "ballast",
             Self::WebhookDrop(_) => "webhook-drop",
             Self::WebhookDuplicate(_) => "webhook-duplicate",
             Self::PollQuery { .. } => "poll-query",
+            Self::StoreCommit { .. } => "store-commit",
+            Self::JournalSync { .. } => "journal-sync",
             Self::StoreSyncOff => "store-sync",
         }
     }
@@ -198,6 +212,8 @@ impl Kind {
                 | Self::WebhookDrop(_)
                 | Self::WebhookDuplicate(_)
                 | Self::PollQuery { .. }
+                | Self::StoreCommit { .. }
+                | Self::JournalSync { .. }
                 | Self::StoreSyncOff
         )
     }
@@ -315,10 +331,13 @@ fn kind(name: &str, value: &str) -> Result<Kind, String> {
         }
         "cpu" => Kind::Cpu(cpu(value)?),
         "memory" => Kind::Memory { bytes: size(value)? },
+        "ballast" => Kind::Ballast { bytes: size(value)? },
         "store-sync" if value == "off" => Kind::StoreSyncOff,
         "webhook-drop" => Kind::WebhookDrop(share(value)?),
         "webhook-duplicate" => Kind::WebhookDuplicate(share(value)?),
         "poll-query" => Kind::PollQuery { queries: whole(value, POLL_QUERIES_MAX)? as u32 },
+        "store-commit" => Kind::StoreCommit { commits: whole(value, BATCH_EXTRAS_MAX)? as u32 },
+        "journal-sync" => Kind::JournalSync { syncs: whole(value, BATCH_EXTRAS_MAX)? as u32 },
         _ => return Err(format!("'{value}' is no value for it")),
     })
 }
@@ -445,6 +464,9 @@ mod tests {
             ("webhook-drop=0.5", Kind::WebhookDrop(0.5)),
             ("webhook-duplicate=0.5", Kind::WebhookDuplicate(0.5)),
             ("poll-query=1", Kind::PollQuery { queries: 1 }),
+            ("store-commit=2", Kind::StoreCommit { commits: 2 }),
+            ("journal-sync=3", Kind::JournalSync { syncs: 3 }),
+            ("ballast=1MiB", Kind::Ballast { bytes: 1 << 20 }),
             ("store-sync=off", Kind::StoreSyncOff),
         ] {
             assert_eq!(parse(text), Ok(vec![kind]), "{text}");
@@ -485,6 +507,8 @@ mod tests {
             ("cpu=x%", &["'x%' is not a percentage"]),
             ("memory=3", &["'3' is not a size", "B, KiB, MiB"]),
             ("poll-query=0", &["'0' is not a whole number from 1 to 1000"]),
+            ("store-commit=x", &["'x' is not a whole number from 1 to 1000", "write store-commit=COMMITS"]),
+            ("ballast=1", &["'1' is not a size"]),
         ] {
             let message = parse(text).expect_err(text);
             for part in parts {
@@ -505,7 +529,10 @@ mod tests {
             assert!(check(text, true).expect_err(text).contains(part));
         }
         assert!(check("corrupt=0.1", false).expect_err("null keeps nothing").contains("--mode cache-first"));
-        assert_eq!(check("queue=one,service-time=constant:1ms,stall=1s@1s,status=500:1,cpu=1us", false), Ok(()));
+        assert_eq!(
+            check("queue=one,service-time=constant:1ms,stall=1s@1s,status=500:1,cpu=1us,ballast=1KiB", false),
+            Ok(())
+        );
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) struct LogSettings {
     pub(super) sync: JournalSync,
     /// Bytes of one write; one event that is larger is written alone.
     pub(super) batch_bytes_max: u64,
+    /// See [`super::JournalSettings::syncs_extra`].
+    pub(super) syncs_extra: u32,
 }
 
 /// So many events from the front are in the journal.
@@ -95,6 +97,12 @@ impl<F: DiskFile, S: Supply<F>> Log<F, S> {
         if self.settings.sync == JournalSync::Always {
             let started = Instant::now();
             attempt("sync", &name(), segment.file.sync())?;
+            for _ in 0..self.settings.syncs_extra {
+                // Written once more, or there would be nothing to sync.
+                let again = segment.file.write_at(&self.buffer, segment.end).and_then(|()| segment.file.sync());
+                attempt("sync", &name(), again)?;
+                metrics.journal_syncs.inc();
+            }
             metrics.journal_sync_seconds.observe(started.elapsed().as_secs_f64());
             metrics.journal_syncs.inc();
         }

@@ -96,6 +96,8 @@ pub struct JournalSettings {
     pub sizes: Sizes,
     /// Bytes of one write; a larger event is written alone.
     pub batch_bytes_max: u64,
+    /// How many times more each batch is written and synced: a fault on purpose (`journal-sync`), else 0.
+    pub syncs_extra: u32,
     /// How long a request waits for its event to be synced.
     pub timeout: Duration,
 }
@@ -107,6 +109,7 @@ impl JournalSettings {
             sync,
             sizes: Sizes { segment_bytes: limits.journal_segment_bytes, bytes_max: limits.journal_bytes_max },
             batch_bytes_max: limits.journal_batch_bytes_max,
+            syncs_extra: 0,
             timeout: ms(limits.store_timeout_ms),
         }
     }
@@ -230,7 +233,11 @@ fn start_threads<D: Disk>(
     metrics: Arc<Metrics>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let (supplier, making) = Supplier::start(segments, Arc::clone(&shared), Arc::clone(&metrics))?;
-    let log_settings = LogSettings { sync: settings.sync, batch_bytes_max: settings.batch_bytes_max };
+    let log_settings = LogSettings {
+        sync: settings.sync,
+        batch_bytes_max: settings.batch_bytes_max,
+        syncs_extra: settings.syncs_extra,
+    };
     let mut log = Log::new(supplier, batch, log_settings);
     let writing = thread::Builder::new().name("journal".into()).spawn(move || {
         write_batches(&shared, &mut log, &metrics);

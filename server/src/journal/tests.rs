@@ -86,7 +86,7 @@ impl World {
         // On a disk that is broken from here on nothing is acknowledged, so nothing can be lost.
         let segments = Segments::open(Arc::new(disk.clone()), SIZES, recovered.number, sealed);
         let segments = segments.map_err(|error| format!("broken: {error}"))?;
-        let settings = LogSettings { sync, batch_bytes_max: BATCH_BYTES_MAX };
+        let settings = LogSettings { sync, batch_bytes_max: BATCH_BYTES_MAX, syncs_extra: 0 };
         Ok(Process { log: Log::new(segments, recovered.batch, settings), pending })
     }
 
@@ -231,7 +231,11 @@ fn segments_that_wait_for_the_store_are_bounded_and_go_when_it_has_them() {
     let (disk, metrics) = (Arc::new(Simulated::default()), metrics());
     let sizes = Sizes { bytes_max: 4 * SIZES.segment_bytes, ..SIZES };
     let segments = Segments::open(Arc::clone(&disk), sizes, 1, Vec::new()).expect("opens");
-    let mut log = Log::new(segments, 1, LogSettings { sync: JournalSync::Always, batch_bytes_max: BATCH_BYTES_MAX });
+    let mut log = Log::new(
+        segments,
+        1,
+        LogSettings { sync: JournalSync::Always, batch_bytes_max: BATCH_BYTES_MAX, syncs_extra: 0 },
+    );
     let mut holds = Vec::new();
     let refused = loop {
         match log.append([event(holds.len() as u64)].iter(), &metrics) {
@@ -251,7 +255,11 @@ fn five_batches() -> (Simulated, Vec<u64>) {
     let disk = Simulated::default();
     let sizes = Sizes { segment_bytes: RECORDS_START + 8_000, ..SIZES };
     let segments = Segments::open(Arc::new(disk.clone()), sizes, 1, Vec::new()).expect("opens");
-    let mut log = Log::new(segments, 1, LogSettings { sync: JournalSync::Always, batch_bytes_max: BATCH_BYTES_MAX });
+    let mut log = Log::new(
+        segments,
+        1,
+        LogSettings { sync: JournalSync::Always, batch_bytes_max: BATCH_BYTES_MAX, syncs_extra: 0 },
+    );
     let mut ends = Vec::new();
     for number in 0..5 {
         log.append([event(number), event(number + 100)].iter(), &metrics()).expect("appends");

@@ -132,6 +132,8 @@ pub struct StoreLimits {
     pub dedup_window: Duration,
     /// A commit is durable when it returns; `false` is a fault on purpose (`store-sync=off`).
     pub sync: bool,
+    /// Commits more than needed after each batch of events: a fault on purpose (`store-commit`), else 0.
+    pub commits_extra: u32,
     /// Bytes of payloads on one page of an inbox, unless its first event alone has more.
     pub page_bytes_max: usize,
 }
@@ -145,6 +147,7 @@ impl Default for StoreLimits {
             statement_timeout: Duration::from_secs(10),
             dedup_window: Duration::from_secs(24 * 60 * 60),
             sync: true,
+            commits_extra: 0,
             page_bytes_max: 16 << 20,
         }
     }
@@ -246,6 +249,7 @@ pub struct Store {
     backend: Arc<Backend>,
     metrics: Arc<Metrics>,
     doorbell: Arc<Doorbell>,
+    commits_extra: u32,
 }
 
 #[derive(Debug)]
@@ -257,6 +261,7 @@ enum Backend {
 impl Store {
     /// Opens the database (an SQLite file is created when missing), and brings its tables up to date.
     pub async fn connect(database: &Database, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let commits_extra = limits.commits_extra;
         let backend = match database {
             Database::Sqlite(path) => {
                 Backend::Sqlite(sqlite::SqliteStore::connect(path, limits, metrics.clone()).await?)
@@ -265,7 +270,7 @@ impl Store {
                 Backend::Postgres(postgres::PostgresStore::connect(url, limits, metrics.clone()).await?)
             }
         };
-        Ok(Self { backend: Arc::new(backend), metrics, doorbell: Arc::default() })
+        Ok(Self { backend: Arc::new(backend), metrics, doorbell: Arc::default(), commits_extra })
     }
 
     /// Writes the events; the answers are in the order of the events. Counts `events_persisted` and `persist_seconds`.
@@ -277,6 +282,9 @@ impl Store {
             return Ok(Vec::new());
         }
         let outcomes = either!(self, store => store.insert(events, handling).await)?;
+        for _ in 0..self.commits_extra {
+            either!(self, store => store.commit_nothing().await)?;
+        }
         let committed_at_us = now_us();
         for (event, outcome) in events.iter().zip(&outcomes) {
             if !matches!(outcome, Inserted::DuplicateOf(_)) {

@@ -434,6 +434,14 @@ impl PostgresStore {
         Ok(())
     }
 
+    /// Commits once, synced, and changes nothing.
+    pub(super) async fn commit_nothing(&self) -> Result<(), StoreError> {
+        // A record in the log for nobody, since a transaction that writes nothing is not synced.
+        let query = sqlx::query("SELECT pg_logical_emit_message(true, 'millrace', '')");
+        self.run(Statement::Other, query.execute(&mut *self.connection().await?)).await?;
+        Ok(())
+    }
+
     pub(super) async fn can_write(&self) -> Result<(), StoreError> {
         // No lock keeps all writers out, as in SQLite: who answers takes writes.
         self.ping().await

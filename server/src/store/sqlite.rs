@@ -401,6 +401,11 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Commits once, synced, and changes nothing.
+    pub(super) async fn commit_nothing(&self) -> Result<(), StoreError> {
+        self.can_write().await
+    }
+
     pub(super) async fn can_write(&self) -> Result<(), StoreError> {
         // A number that nobody uses, written over with what it is: the smallest commit there is.
         let query = sqlx::query("PRAGMA user_version = 0");

@@ -16,6 +16,7 @@ everywhere! {
     what_is_refused_or_left_without_an_answer_is_what_the_rule_says
     each_item_of_a_batch_has_its_own_fault
     time_passes_as_it_was_told_to
+    what_is_done_more_than_needed_is_done_and_counted
 }
 
 const EVENTS: usize = 120;
@@ -223,6 +224,16 @@ async fn null_has_all_faults_that_are_not_about_keeping() {
     }
     let (_at, server) = null("status=500:1").await;
     assert_eq!(server.client.post(server.url("/api/events")).body("no JSON").send().await.unwrap().status(), 500);
+}
+
+async fn what_is_done_more_than_needed_is_done_and_counted(at: At) {
+    let at = at.with_faults("store-commit=30,journal-sync=40");
+    let is_journalled = at.settings.mode == Mode::JournalFirst;
+    let (server, sender) = at.ready().await;
+    sender.accepted(body(0)).await;
+    sender.persisted(1).await;
+    assert!(server.metric("ingest_sql_statements_total{kind=\"other\"}").await >= 30.0);
+    assert_eq!(server.metric("ingest_journal_syncs_total").await >= 41.0, is_journalled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

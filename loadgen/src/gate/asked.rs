@@ -1,0 +1,299 @@
+//! What `loadgen gate` is asked for: flags, and what they may be.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use reports::gate::model::{Gated, Metric, Rule};
+use reports::gate::rule::{GATED_MAX, PAIRS_MAX, PAIRS_MIN};
+
+use crate::plan::spelling::Span;
+
+/// Largest margin: ten times as much.
+const MARGIN_MAX: f64 = 9.0;
+
+/// The flags that say what is compared, and by which rule.
+#[derive(Args, Clone, Debug)]
+pub struct Asked {
+    /// What there was: a command that starts the reference server, such as './old/loadgen serve --mode cache-first' (flags such as --listen
+    /// and --database are added); a target profile, or the folder of one; or the command of another server that follows the contract, with
+    /// {port} in it [default: this program's `serve`]
+    #[arg(long, value_name = "COMMAND|PROFILE")]
+    pub baseline: Option<String>,
+
+    /// What there is now, in the same way
+    #[arg(long, value_name = "COMMAND|PROFILE")]
+    pub candidate: Option<String>,
+
+    /// gate.json of an earlier gate, whose candidate is the baseline now: half the time, and a weak answer, since whatever changed on the
+    /// machine since then counts as the candidate's doing. Refused when machine, load or build are not alike
+    #[arg(long, value_name = "gate.json", conflicts_with_all = ["baseline", "baseline_fault", "self_test"])]
+    pub against: Option<PathBuf>,
+
+    /// Fault that the baseline shall have (see `loadgen serve --help`); repeatable
+    #[arg(long, value_name = "FAULT")]
+    pub baseline_fault: Vec<String>,
+
+    /// Fault that the candidate shall have, to see it found; repeatable
+    #[arg(long, value_name = "FAULT")]
+    pub candidate_fault: Vec<String>,
+
+    /// Pairs of rounds, even, 6 to 60. From 16 on the data are looked at twice: after half of them with 0.01 of the false alarms allowed
+    /// (0.05), after all with 0.04. Pairs that the machine spoiled are run again, up to half as many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// What is gated, and how much worse does not count: up to six of p50, p99, p99.9, capacity, durable, cpu, memory, idle-sql
+    #[arg(
+        long = "metric",
+        value_name = "METRIC[=MARGIN],…",
+        value_delimiter = ',',
+        default_value = "p50,p99,capacity,cpu,memory,idle-sql"
+    )]
+    pub metrics: Vec<AskedMetric>,
+
+    /// Gated metrics that may stay undecided without leaving the gate open (exit 4)
+    #[arg(long, value_name = "METRIC,…", value_delimiter = ',')]
+    pub optional: Vec<AskedMetric>,
+
+    /// Call a regression one without asking for it again with fresh rounds
+    #[arg(long)]
+    pub no_confirm: bool,
+
+    /// Compare a program with itself, started the same way: what is decided is then only how well the gate works
+    #[arg(long)]
+    pub allow_identical: bool,
+
+    /// Mode of the reference server, where a command does not say
+    #[arg(long, value_name = "MODE", default_value = "cache-first")]
+    pub mode: String,
+
+    /// Polling policy of the reference server, where a command does not say
+    #[arg(long, value_name = "POLICY", default_value = "wake")]
+    pub polling: String,
+
+    /// `sqlite` (in a temporary folder) or postgres://USER@HOST:PORT/NAME (a fresh database is made there for each round, and dropped)
+    #[arg(long, value_name = "DATABASE", default_value = "sqlite")]
+    pub database: String,
+
+    /// Events per second that are offered in every round, 0.1 to 200000: about two thirds of what the baseline can do, or less [default:
+    /// 4000; with --self-test 8000]
+    #[arg(long, value_name = "PER_S")]
+    pub rate: Option<f64>,
+
+    /// Length of the warm-up of a round [default: 1s; with --self-test 300ms]
+    #[arg(long, value_name = "TIME")]
+    pub warmup: Option<Span>,
+
+    /// Length of the measured window of a round; p99 takes 10,000 events in it, p99.9 100,000 [default: 3s; with --self-test 1300ms]
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<Span>,
+
+    /// Length of the window in which SQL statements are counted while nothing comes; 0s leaves it out [default: 2s; with --self-test 500ms]
+    #[arg(long, value_name = "TIME")]
+    pub idle: Option<Span>,
+
+    /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms]
+    #[arg(long, value_name = "TIME")]
+    pub capacity: Option<Span>,
+
+    /// Connections, 1 to 10000
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub connections: u32,
+
+    /// Size of each event's JSON payload in bytes, 37 to 262144
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub payload_bytes: u32,
+
+    /// Seed of the order of the sides, the schedules and the payloads
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// File that the result is added to as Markdown, such as $GITHUB_STEP_SUMMARY
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+
+    /// Test the gate itself: decide again and again, by the same rule on shorter rounds, on the reference server against itself and against
+    /// itself with faults that make it worse by known amounts; prints how often it is right, with exact bounds
+    #[arg(long, conflicts_with_all = ["baseline", "candidate", "baseline_fault", "candidate_fault"])]
+    pub self_test: bool,
+
+    /// The same in a few minutes, with fewer decisions
+    #[arg(long, requires = "self_test")]
+    pub quick: bool,
+
+    /// Decisions of a self-test on one program against itself, 1 to 10000; a sixth of them on each fault [default: 60; with --quick 6]
+    #[arg(long, value_name = "N", requires = "self_test", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub decisions: Option<u32>,
+
+    /// No decision of a self-test begins that would not end in so many minutes, 1 to 10000 [default: 10000; with --quick 4]
+    #[arg(long, value_name = "N", requires = "self_test", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub minutes: Option<u64>,
+
+    /// self-test.json of an earlier self-test by the same rule, whose decisions are counted too; repeatable
+    #[arg(long, value_name = "FILE", requires = "self_test")]
+    pub add: Vec<PathBuf>,
+}
+
+/// How each round is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Lengths {
+    /// Offered, per second.
+    pub rate_per_s: f64,
+    /// Not measured.
+    pub warmup: Span,
+    /// Measured.
+    pub duration: Span,
+    /// Measured while nothing comes.
+    pub idle: Span,
+    /// In a closed loop.
+    pub capacity: Span,
+}
+
+impl Asked {
+    /// What was asked for, and the defaults for the rest.
+    pub fn lengths(&self) -> Lengths {
+        let ms = |asked: Option<Span>, usual: u64, short: u64| {
+            asked.unwrap_or(Span(Duration::from_millis(if self.self_test { short } else { usual })))
+        };
+        Lengths {
+            rate_per_s: self.rate.unwrap_or(if self.self_test { 8_000.0 } else { 4_000.0 }),
+            warmup: ms(self.warmup, 1_000, 300),
+            duration: ms(self.duration, 3_000, 1_300),
+            idle: ms(self.idle, 2_000, 500),
+            capacity: ms(self.capacity, 1_000, 400),
+        }
+    }
+
+    /// By which rule is decided; what is wrong with it, as a sentence.
+    pub fn rule(&self) -> Result<Rule, String> {
+        let mut gated: Vec<Gated> = Vec::new();
+        for AskedMetric { metric, margin } in &self.metrics {
+            if gated.iter().any(|known| known.metric == *metric) {
+                return Err(format!("--metric {}: it is there twice; leave one out", metric.name()));
+            }
+            let required = self.optional.iter().all(|optional| optional.metric != *metric);
+            let margin = margin.unwrap_or(metric.margin_default());
+            gated.push(Gated { metric: *metric, margin, required });
+        }
+        if !(1..=GATED_MAX).contains(&gated.len()) {
+            return Err(format!(
+                "--metric: {} are gated; allowed: 1 to {GATED_MAX}; each costs the others some power",
+                gated.len()
+            ));
+        }
+        let lengths = self.lengths();
+        let measured = |metric: &Metric| match metric {
+            Metric::Capacity => !lengths.capacity.0.is_zero(),
+            Metric::IdleSql => !lengths.idle.0.is_zero(),
+            _ => true,
+        };
+        if let Some(unmeasured) = gated.iter().find(|gated| !measured(&gated.metric)) {
+            let (name, phase) =
+                (unmeasured.metric.name(), if unmeasured.metric == Metric::Capacity { "capacity" } else { "idle" });
+            return Err(format!(
+                "--metric {name} needs the phase that --{phase} 0s leaves out; leave one of the two out"
+            ));
+        }
+        if let Some(unknown) = self.optional.iter().find(|asked| gated.iter().all(|gated| gated.metric != asked.metric))
+        {
+            return Err(format!("--optional {}: it is not gated; name it in --metric too", unknown.metric.name()));
+        }
+        let rule = Rule::new(gated, self.rounds, self.seed);
+        Ok(Rule { confirm: !self.no_confirm, identical_allowed: self.allow_identical, ..rule })
+    }
+}
+
+fn rounds(text: &str) -> Result<u32, String> {
+    let rounds = text.parse().ok().filter(|rounds| (PAIRS_MIN..=PAIRS_MAX).contains(rounds) && rounds % 2 == 0);
+    rounds.ok_or_else(|| format!("allowed: even, {PAIRS_MIN} to {PAIRS_MAX}"))
+}
+
+/// `p99` or `p99=10%`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AskedMetric {
+    /// Which.
+    pub metric: Metric,
+    /// How much worse does not count; `None`: its default.
+    pub margin: Option<f64>,
+}
+
+impl FromStr for AskedMetric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, margin) = match text.split_once('=') {
+            Some((name, margin)) => (name.trim(), Some(margin.trim())),
+            None => (text.trim(), None),
+        };
+        let metric = Metric::ALL.into_iter().find(|metric| metric.name() == name).ok_or_else(|| {
+            format!("there is no metric '{name}'; there are: {}", Metric::ALL.map(Metric::name).join(", "))
+        })?;
+        let share = |text: &str| match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+            None => text.parse(),
+        };
+        let margin = margin.map(|text| {
+            let share = share(text).ok().filter(|share| (0.0..=MARGIN_MAX).contains(share));
+            share.ok_or_else(|| {
+                format!("margin '{text}' of {name}: allowed: 0% to {}%, such as {name}=5%", MARGIN_MAX * 100.0)
+            })
+        });
+        Ok(Self { metric, margin: margin.transpose()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        asked: Asked,
+    }
+
+    fn rule(flags: &str) -> Result<Rule, String> {
+        let arguments = std::iter::once("gate").chain(flags.split_whitespace());
+        Flags::try_parse_from(arguments).map_err(|error| error.to_string())?.asked.rule()
+    }
+
+    #[test]
+    fn metrics_and_margins_are_what_was_asked_for() {
+        let defaults = rule("").unwrap();
+        assert_eq!(defaults.gated.iter().map(|gated| gated.metric).collect::<Vec<_>>(), Metric::DEFAULT);
+        assert!(defaults.gated.iter().all(|gated| gated.required) && defaults.confirm && !defaults.identical_allowed);
+        let asked = rule("--metric p50=10%,p99=0.2,durable --optional p99 --rounds 30 --no-confirm").unwrap();
+        let expected = [
+            (Metric::ResponseTimeP50, 0.1, true),
+            (Metric::ResponseTimeP99, 0.2, false),
+            (Metric::TimeToDurableP50, 0.2, true),
+        ];
+        assert_eq!(
+            asked.gated.iter().map(|gated| (gated.metric, gated.margin, gated.required)).collect::<Vec<_>>(),
+            expected
+        );
+        assert_eq!((asked.pairs(), asked.confirm), (30, false));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_can() {
+        for (flags, part) in [
+            ("--rounds 7", "even, 6 to 60"),
+            ("--rounds 4", "even, 6 to 60"),
+            ("--metric p98", "there are: p50, p99, p99.9, capacity"),
+            ("--metric p50=x", "allowed: 0% to 900%, such as p50=5%"),
+            ("--metric p50=NaN", "allowed: 0%"),
+            ("--metric p50,p50", "it is there twice"),
+            ("--metric p50,p99,p99.9,capacity,durable,cpu,memory", "7 are gated; allowed: 1 to 6"),
+            ("--metric capacity --capacity 0s", "needs the phase that --capacity 0s leaves out"),
+            ("--metric p50 --optional p99", "it is not gated; name it in --metric too"),
+        ] {
+            let told = rule(flags).unwrap_err();
+            assert!(told.contains(part), "{flags} should be told {part:?}: {told}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `loadgen gate --self-test`: the gate decides again and again on what is known: the reference server against itself, and against itself with
+//! a fault that makes it worse by a known amount.
+//!
+//! Every decision is a whole gate run with rounds of its own, only shorter. Which change comes next is always the one that is furthest behind
+//! its share, so that whenever time is up there are some of each.
+
+use std::time::Duration;
+
+use reports::format;
+use reports::gate::model::{GateOutcome, Metric, Rule};
+use reports::gate::trials::{Decision, SCHEMA, SelfTest, Trial};
+use reports::model::{Environment, Plan};
+use tokio::time::Instant;
+
+use super::round::Rounds;
+use super::side::{Side, SideError};
+use super::{Wanted, run};
+use crate::measure::{self, Context};
+use crate::plan::Resolved;
+use crate::progress::Progress;
+
+/// Decisions on one program against itself, for one on each change.
+const SAME_PER_CHANGE: u32 = 6;
+/// Rounds from which the size of some changes is taken.
+const SIZING_ROUNDS: u32 = 3;
+
+/// What is to be tested.
+#[derive(Debug)]
+pub struct Wish {
+    /// The load of every round.
+    pub resolved: Resolved,
+    /// Length of the closed loop of a round.
+    pub capacity: Duration,
+    /// The rule of every decision; each has a seed of its own.
+    pub rule: Rule,
+    /// Decisions on one program against itself; a sixth of them on each change.
+    pub decisions: u32,
+    /// No decision begins that would not end by then.
+    pub time_max: Duration,
+    /// Mode and polling policy of the reference server.
+    pub server: (String, String),
+}
+
+/// What the reference server needs on this machine, as measured first.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    response_time_ns_p50: f64,
+    memory_bytes_peak: f64,
+}
+
+/// Decides for as long as there are decisions to make and time. Must be awaited on a `LocalSet`.
+///
+/// # Errors
+/// When this program cannot be read.
+pub async fn test(wish: &Wish, context: &Context) -> Result<SelfTest, SideError> {
+    let begin = Instant::now();
+    let progress = Progress::start(wish.time_max, context.quiet);
+    let (sizes, environment) = sizes(wish, context).await?;
+    let mut test = SelfTest {
+        schema: SCHEMA.to_owned(),
+        tool: measure::tool(),
+        command: context.command.clone(),
+        started_at: jiff::Timestamp::now().to_string(),
+        seconds: 0.0,
+        interrupted: false,
+        environment,
+        plan: Plan { variants: Vec::new(), ..wish.resolved.plan.clone() },
+        rule: Rule { identical_allowed: true, ..wish.rule.clone() },
+        trials: sizes.map(|sizes| trials(wish, sizes)).unwrap_or_default(),
+    };
+    let mut number = 0;
+    while let Some(at) = furthest_behind(&test.trials, wish.decisions) {
+        let longest = longest(&test.trials[at]).unwrap_or_default();
+        if context.is_stopped() || begin.elapsed() + longest > wish.time_max {
+            break;
+        }
+        number += 1;
+        let decision = decide(wish, &test.trials[at], number, context).await?;
+        progress.say(&told(number, &test.trials[at], &decision));
+        test.trials[at].decisions.push(decision);
+    }
+    test.interrupted = context.is_stopped();
+    test.seconds = begin.elapsed().as_secs_f64();
+    Ok(test)
+}
+
+/// How long the longest decision so far took.
+fn longest(trial: &Trial) -> Option<Duration> {
+    let longest = trial.decisions.iter().map(|decision| decision.seconds).reduce(f64::max);
+    longest.map(Duration::from_secs_f64)
+}
+
+/// The trial with the smallest part of its decisions made; `None`: all are.
+fn furthest_behind(trials: &[Trial], decisions: u32) -> Option<usize> {
+    let part = |trial: &Trial| trial.decisions.len() as f64 / f64::from(wanted_of(trial, decisions));
+    let open = trials.iter().enumerate().filter(|(_, trial)| part(trial) < 1.0);
+    open.min_by(|(_, a), (_, b)| part(a).total_cmp(&part(b))).map(|(at, _)| at)
+}
+
+fn wanted_of(trial: &Trial, decisions: u32) -> u32 {
+    if trial.worsens.is_none() { decisions } else { decisions.div_ceil(SAME_PER_CHANGE) }
+}
+
+fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
+    let reason = decision.reasons.first().map_or("", String::as_str);
+    let pairs = decision.pairs.len() + decision.pairs_again.len();
+    let took = format::seconds(decision.seconds);
+    format!("decision {number}, {}: {} ({pairs} pairs, {took}) · {reason}", trial.name, decision.outcome.name())
+}
+
+/// `None`: there is nothing to size a change by, since the server cannot be measured.
+async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
+    let side = side("baseline", &wish.server.0, wish, &[])?;
+    let silence = Progress::start(Duration::ZERO, true);
+    let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
+    let (mut p50, mut memory, mut environment) = (Vec::new(), Vec::new(), None);
+    for number in 0..SIZING_ROUNDS {
+        let measured = rounds.measure(&side, wish.rule.seed, &format!("size{number}")).await;
+        p50.extend(Metric::ResponseTimeP50.value(&measured.round));
+        memory.extend(Metric::MemoryPeak.value(&measured.round));
+        environment = Some(measured.environment);
+    }
+    let sizes = reports::stats::median(&p50).zip(reports::stats::median(&memory));
+    let sizes =
+        sizes.map(|(response_time_ns_p50, memory_bytes_peak)| Sizes { response_time_ns_p50, memory_bytes_peak });
+    Ok((sizes, environment))
+}
+
+fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
+    let trial = |name: &str, fault: String, worsens, must_be_found| Trial {
+        name: name.to_owned(),
+        mode: wish.server.0.clone(),
+        faults: if fault.is_empty() { Vec::new() } else { vec![fault] },
+        worsens,
+        must_be_found,
+        decisions: Vec::new(),
+    };
+    let tenth_us = (sizes.response_time_ns_p50 / 10.0 / 1e3).round().max(1.0);
+    let fifth_mib = (sizes.memory_bytes_peak / 5.0 / f64::from(1 << 20)).round().max(1.0);
+    let (p50, p99, cpu) = (Metric::ResponseTimeP50, Metric::ResponseTimeP99, Metric::CpuPerEvent);
+    let journal = Trial {
+        mode: "journal-first".to_owned(),
+        ..trial("one more sync a batch (journal-first)", "journal-sync=1".to_owned(), Some(p50), true)
+    };
+    vec![
+        trial("the same program", String::new(), None, false),
+        // Of processor time on the answering thread, and so of every response time at least as much.
+        trial("10 % of p50 on every request", format!("cpu={tenth_us}us"), Some(p50), true),
+        trial("5 % CPU a request", "cpu=5%".to_owned(), Some(cpu), false),
+        trial("10 % CPU a request", "cpu=10%".to_owned(), Some(cpu), false),
+        trial("20 % CPU a request", "cpu=20%".to_owned(), Some(cpu), true),
+        trial("0.3 ms on 2 % of requests", "ack-delay=300us:0.02".to_owned(), Some(p99), true),
+        journal,
+        trial("one more query a poll", "poll-query=1".to_owned(), Some(Metric::IdleSql), true),
+        trial("20 % memory", format!("ballast={fifth_mib}MiB"), Some(Metric::MemoryPeak), true),
+    ]
+}
+
+fn side(name: &'static str, mode: &str, wish: &Wish, faults: &[String]) -> Result<Side, SideError> {
+    Side::of(name, None, faults, (mode, &wish.server.1))
+}
+
+async fn decide(wish: &Wish, trial: &Trial, number: u32, context: &Context) -> Result<Decision, SideError> {
+    let baseline = side("baseline", &trial.mode, wish, &[])?;
+    let candidate = side("candidate", &trial.mode, wish, &trial.faults)?;
+    let plan =
+        Plan { variants: vec![baseline.variant.clone(), candidate.variant.clone()], ..wish.resolved.plan.clone() };
+    // Far apart, since the order of the sides takes the seeds that follow.
+    let seed = wish.rule.seed.wrapping_add(u64::from(number) << 20);
+    let wanted = Wanted {
+        resolved: Resolved { plan, ..wish.resolved.clone() },
+        capacity: wish.capacity,
+        baseline,
+        candidate,
+        rule: Rule { seed, identical_allowed: true, ..wish.rule.clone() },
+        stored: None,
+    };
+    let context = Context { run_id: format!("{}.{number}", context.run_id), quiet: true, ..context.clone() };
+    let gate = run(&wanted, &context).await;
+    let mut decision = Decision::of(gate);
+    if context.is_stopped() {
+        // It did not end.
+        decision.outcome = GateOutcome::Invalid;
+    }
+    Ok(decision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(worsens: Option<Metric>, made: usize) -> Trial {
+        let decision = Decision {
+            outcome: GateOutcome::Pass,
+            look: 1,
+            flagged: Vec::new(),
+            regressed: Vec::new(),
+            inconclusive: Vec::new(),
+            seconds: 1.0,
+            reasons: Vec::new(),
+            worse_by: Vec::new(),
+            pairs: Vec::new(),
+            pairs_again: Vec::new(),
+        };
+        let (name, mode) = (String::new(), String::new());
+        Trial { name, mode, faults: Vec::new(), worsens, must_be_found: false, decisions: vec![decision; made] }
+    }
+
+    #[test]
+    fn the_trial_that_is_furthest_behind_its_share_is_next_until_none_is() {
+        let worse = Some(Metric::CpuPerEvent);
+        for (same, slower, expected) in
+            [(0, 0, Some(0)), (1, 0, Some(1)), (6, 1, Some(0)), (12, 1, Some(1)), (11, 2, Some(0)), (12, 2, None)]
+        {
+            let trials = [trial(None, same), trial(worse, slower)];
+            assert_eq!(furthest_behind(&trials, 12), expected, "{same} and {slower}");
+        }
+    }
+}
