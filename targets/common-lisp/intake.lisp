@@ -66,13 +66,11 @@
     (if (every (lambda (char) (typep char 'base-char)) key) (coerce key 'simple-base-string) key)))
 
 (defun warm-dedup ()
-  (let ((rows (run-dedup-rows)))
+  (let ((rows (dedup-rows (- (now-us) +dedup-window-us+) +dedup-entries-max+)))
     (loop for (organization-id dedup-id id at-us) in (reverse rows)
           do (recent-put (key organization-id dedup-id) id at-us *dedup*))
     (when (= (length rows) +dedup-entries-max+)
       (setf *forgotten-us* (fourth (car (last rows)))))))
-
-(defun run-dedup-rows () (values (dedup-rows (- (now-us) +dedup-window-us+) +dedup-entries-max+)))
 
 (defun accept (event repeat-key fingerprint)
   "Takes an event in; its id may be acknowledged. REPEAT-KEY is nil or the Idempotency-Key: with the same FINGERPRINT it gets the first id again."

@@ -131,7 +131,7 @@
         (skip-space)
         (prog1 (if (char= (peek) #\})
                    (progn (take) '())
-                   (loop collect (let ((begin-and-end (member-here))) begin-and-end)
+                   (loop collect (member-here)
                          until (let ((next (take)))
                                  (cond ((char= next #\}) t)
                                        ((char= next #\,) (skip-space))

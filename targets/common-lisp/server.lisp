@@ -154,12 +154,10 @@
     (when (equal state "") (setf state nil))
     (when (and state (not (member state *states* :test #'string=)))
       (refuse-field "status" "is none of ~{~a~^, ~}; send one of them, or leave it out" *states*))
-    (let ((rows (run-inbox organization-id after-seq state limit)))
+    (let ((rows (inbox-rows organization-id after-seq state limit)))
       (values 200 (format nil "{\"events\":[~{~a~^,~}],\"next_cursor\":~:[null~;~:*\"~d\"~]}"
                           (mapcar (lambda (row) (event-json (event-of-row row))) rows)
                           (and (= (length rows) limit) (first (last (first (last rows))))))))))
-
-(defun run-inbox (organization-id after-seq state limit) (values (inbox-rows organization-id after-seq state limit)))
 
 (defun acknowledge (id)
   (let ((organization-id (authenticate))
@@ -236,11 +234,14 @@ ingest_deep_idle ~:[0~;1~]
 (defmethod h:acceptor-dispatch-request ((acceptor acceptor) request)
   (sb-ext:atomic-incf (car *in-flight*))
   (unwind-protect
-       (handler-case (multiple-value-call #'answer (if *stopping* (refuse-stopping) (route (h:request-method request) (h:script-name request))))
-         (problem (problem) (answer-problem problem))
-         ((or pg:database-connection-error cl-postgres-error:server-shutdown stream-error usocket:socket-error) (condition)
-           (log-line "the database does not answer: ~a" condition)
-           (answer-problem (handler-case (refuse-unavailable "database-unavailable" "the database does not answer") (problem (problem) problem)))))
+       (handler-case
+           (handler-bind (((or pg:database-connection-error cl-postgres-error:operator-intervention usocket:socket-error)
+                            (lambda (condition)
+                              (log-line "the database does not answer: ~a" condition)
+                              (refuse-unavailable "database-unavailable" "the database does not answer"))))
+             (when *stopping* (refuse-stopping))
+             (multiple-value-call #'answer (route (h:request-method request) (h:script-name request))))
+         (problem (problem) (answer-problem problem)))
     (sb-ext:atomic-decf (car *in-flight*))))
 
 (defun answer (status text &optional headers)

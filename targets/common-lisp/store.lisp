@@ -26,18 +26,27 @@
                              :port (if port (parse-integer port) 5432) :pooled-p t))))
   (error "DATABASE_URL is not like postgres://user@127.0.0.1:5432/events: ~s" url))
 
+(defun send-at-once (connection)
+  "Sets TCP_NODELAY, which cl-postgres does not. It writes what is over 8 KiB in pieces, and the last one would wait for the database's delayed
+acknowledgement: 45 ms for each batch of more than 20 events, as measured."
+  (sb-alien:with-alien ((on sb-alien:int 1))
+    (sb-alien:alien-funcall (sb-alien:extern-alien "setsockopt" (function sb-alien:int sb-alien:int sb-alien:int sb-alien:int (* sb-alien:int)
+                                                                          sb-alien:unsigned-int))
+                            (sb-sys:fd-stream-fd (pg::connection-socket connection)) 6 1 (sb-alien:addr on) 4)))
+
 (defun run (name sql &rest parameters)
   "The rows of a statement, and how many it changed. It is prepared once on each connection. A pooled connection may have been closed by the
 other side since it was used: then the statement is tried once more, on a new one. Every statement here may be repeated."
   (flet ((attempt ()
            (pomo:with-connection *database*
              (let ((prepared (pg:connection-meta pomo:*database*)))
+               (when (zerop (hash-table-count prepared)) (send-at-once pomo:*database*))
                (unless (gethash name prepared)
                  (pg:prepare-query pomo:*database* name sql)
                  (setf (gethash name prepared) t))
                (pg:exec-prepared pomo:*database* name (mapcar (lambda (parameter) (or parameter :null)) parameters) 'pg:list-row-reader)))))
     (handler-case (attempt)
-      ((or pg:database-connection-error cl-postgres-error:server-shutdown stream-error) ()
+      ((or pg:database-connection-error cl-postgres-error:operator-intervention stream-error) ()
         (pomo:clear-connection-pool)
         (attempt)))))
 
