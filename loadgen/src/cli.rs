@@ -11,11 +11,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use rand::Rng;
 use reports::model::Run;
-use reports::{html, schema, table, verdict};
+use reports::{comparison, html, schema, table, verdict};
 use tokio::task::LocalSet;
 
 use crate::calibrate;
 use crate::capacity::{self, Wanted};
+use crate::compare::{self, CompareArgs};
 use crate::crash;
 use crate::measure::Context;
 use crate::plan::spelling::{Arrivals, AskedSizes, Span};
@@ -57,6 +58,14 @@ const CRASH_EXAMPLES: &str = "Examples:
 What a loadgen leaves that was killed itself: folders named millrace-crash-* in --data-dir or the temporary folder, and nothing else \
 (mounts and processes end with it); remove them with rm -r.";
 
+const COMPARE_EXAMPLES: &str = "Examples:
+  loadgen compare run.json                                  the variants or targets of one run
+  loadgen compare old/run.json new/run.json                 the same plan on two days: named after the folders
+  loadgen compare all/run.json capacities/run.json          with the response time against the rate
+  loadgen compare all/run.json --reference cache-first --out comparison
+
+Results of unlike plans or machines are refused with the fields that differ. Exit codes: 0 compared · 2 refused.";
+
 /// Measures event-ingestion servers so that nobody can argue with the result.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = EXIT_CODES)]
@@ -76,6 +85,9 @@ enum Command {
     /// What the reference server keeps of what it acknowledged when it is killed under load, again and again
     #[command(after_help = CRASH_EXAMPLES, args_override_self = true)]
     Crash(Box<CrashArgs>),
+    /// Several results side by side: ratios with intervals, and who cannot be told apart; writes compare.json and compare.html
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// What this machine can do at best: a server that does nothing, a timer, and the highest rate the generator can honestly offer
     #[command(args_override_self = true)]
     Calibrate(CalibrateArgs),
@@ -203,6 +215,7 @@ pub fn main() -> ExitCode {
         Command::Capacity(arguments) => seek_capacity(*arguments),
         Command::Crash(arguments) => kill(*arguments),
         Command::Calibrate(arguments) => calibrate(arguments),
+        Command::Compare(arguments) => compare_results(&arguments).map(|()| 0),
         Command::Report(arguments) => report(&arguments).map(|()| 0),
     };
     match done {
@@ -440,6 +453,16 @@ fn write(run: &Run, out: &Path) -> Result<(), Failure> {
         std::fs::write(&path, text)
             .map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))?;
     }
+    Ok(())
+}
+
+fn compare_results(arguments: &CompareArgs) -> Result<(), Failure> {
+    let (comparison, files) = compare::compare(arguments).map_err(|error| Failure(EXIT_USAGE, error.to_string()))?;
+    match arguments.json {
+        true => println!("{}", comparison::write(&comparison)),
+        false => println!("{}", comparison::terminal(&comparison)),
+    }
+    eprintln!("{} and {}", files[0].display(), files[1].display());
     Ok(())
 }
 

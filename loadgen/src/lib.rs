@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod capacity;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod connection;
 pub mod crash;
 pub mod curve;

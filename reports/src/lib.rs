@@ -1,7 +1,7 @@
 //! Floor 0 of the map: what a run is, how its numbers are judged, and the pages made of them. No clock, no network, no async.
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`caveat`], [`verdict`].
-//! Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and [`compare`] (rows of numbers),
+//! Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and [`compare`] (rows of numbers), [`comparison`] (several results side by side),
 //! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
 
 pub mod arrivals;
@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod caveat;
 pub mod chart;
 pub mod compare;
+pub mod comparison;
 pub mod crash;
 #[cfg(test)]
 mod fixtures;

@@ -61,7 +61,8 @@ pub fn render_width(run: &Run, width: usize) -> String {
     parts.iter().map(|p| p.trim_end()).collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
-fn rows(headings: &[String], rows: &[Row], width: usize) -> String {
+/// Rows under headings; where they do not fit into `width` characters, as lines.
+pub fn rows(headings: &[String], rows: &[Row], width: usize) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(std::iter::once(String::new()).chain(headings.iter().cloned()));

@@ -40,7 +40,7 @@ use crate::offload::Offload;
 use crate::pending::Pending;
 use crate::polling::Schedule;
 use crate::processor::{Processor, ProcessorSettings};
-use crate::store::{Handling, Store, StoreError, StoreLimits, now_us};
+use crate::store::{Handling, Inserted, Store, StoreError, StoreLimits, now_us};
 use crate::writer::Writer;
 
 /// Threads of the background runtime: one can write while the other reads.
@@ -49,6 +49,9 @@ const BACKGROUND_THREADS: usize = 2;
 const BACKGROUND_NICE: i32 = 10;
 /// Events of the journal that the store is asked about, or takes, in one statement.
 const EVENTS_AT_ONCE: usize = 1_000;
+/// Connections that wait to be accepted; the system may allow fewer (`net.core.somaxconn`). What does not fit is asked for again by its
+/// sender's kernel a second later: with 128, ten thousand connections took 40 s.
+const CONNECTIONS_WAITING_MAX: i32 = 4096;
 /// Files that are open besides connections: databases, libraries, event queues.
 const FILES_BESIDES_CONNECTIONS: u64 = 128;
 
@@ -213,6 +216,8 @@ pub fn start(settings: Settings) -> Result<Running, ServeError> {
     raise_file_limit(settings.limits.connections_max + FILES_BESIDES_CONNECTIONS);
     let listen = |error| ServeError::Listen { address: settings.listen, error };
     let listener = TcpListener::bind(settings.listen).map_err(listen)?;
+    // Once more, with a longer queue than the 128 of the standard library.
+    rustix::net::listen(&listener, CONNECTIONS_WAITING_MAX).map_err(|error| listen(error.into()))?;
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
@@ -478,13 +483,17 @@ async fn empty_journal(settings: &Settings, store: &Store) -> Result<(), ServeEr
     let opened = Opened::open(&folder)?;
     let missing = missing_events(&opened, store).await?;
     for some in missing.chunks(EVENTS_AT_ONCE) {
-        store.insert(some, Handling::Done).await?;
+        for (event, outcome) in some.iter().zip(store.insert(some, Handling::Done).await?) {
+            if let Inserted::DuplicateOf(first) = outcome {
+                tracing::warn!(id = %event.id, %first, "an acknowledged event of the journal is a duplicate of one that another process took in");
+            }
+        }
     }
     if !missing.is_empty() {
         tracing::warn!(
             events = missing.len(),
             mode = settings.mode.name(),
-            "an earlier server in mode journal-first left these events in its journal; they are in the database now"
+            "an earlier server in mode journal-first left these events in its journal; the database has them now"
         );
     }
     opened.empty()?;

@@ -53,7 +53,7 @@ pub fn percentiles(run: &Run, id: &str, title: &str, quantity: Quantity) -> Opti
     })
 }
 
-fn curve(style: usize, name: &str, histogram: &TimeHistogram, censored: u64) -> Series {
+pub fn curve(style: usize, name: &str, histogram: &TimeHistogram, censored: u64) -> Series {
     let count = histogram.count();
     let sure = |q: f64| {
         stats::samples_beyond(count, q) >= stats::SAMPLES_BEYOND_TO_PRINT && !stats::is_lower_bound(count, censored, q)
@@ -72,7 +72,7 @@ fn curve(style: usize, name: &str, histogram: &TimeHistogram, censored: u64) -> 
     Series { faint: points(faint), markers: markers.collect(), ..Series::line(name, style, points(solid)) }
 }
 
-fn log_axis(values: impl Iterator<Item = f64>) -> Option<Axis> {
+pub fn log_axis(values: impl Iterator<Item = f64>) -> Option<Axis> {
     let positive: Vec<f64> = values.filter(|v| *v > 0.0).collect();
     let low = positive.iter().copied().reduce(f64::min)?;
     let high = positive.iter().copied().reduce(f64::max)?;

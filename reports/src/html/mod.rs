@@ -3,6 +3,7 @@
 //! What is drawn is decided in `figures`, how it is drawn in [`crate::chart`], what the numbers are in [`crate::summary`]; here is the
 //! page: which question comes first, and one sentence on how to read each part.
 
+pub mod comparison;
 mod figures;
 mod sections;
 
@@ -43,7 +44,7 @@ pub fn render(run: &Run) -> String {
                     p { "Everything measured is in this page: the element with the id "
                         code { "run-data" } " holds it as " code { (run.schema) } " JSON, histograms included." }
                 }
-                script type="application/json" id="run-data" { (PreEscaped(embedded(run))) }
+                script type="application/json" id="run-data" { (PreEscaped(embedded_json(run))) }
             }
         }
     };
@@ -51,8 +52,8 @@ pub fn render(run: &Run) -> String {
 }
 
 /// JSON that cannot end the element it stands in: `<` occurs in it only within strings, where `\u003c` means the same.
-fn embedded(run: &Run) -> String {
-    serde_json::to_string(run).expect("a run has only text keys").replace('<', "\\u003c")
+fn embedded_json(data: &impl serde::Serialize) -> String {
+    serde_json::to_string(data).expect("it has only text keys").replace('<', "\\u003c")
 }
 
 fn word(outcome: Outcome) -> &'static str {

@@ -39,7 +39,7 @@ impl Default for Plan {
 
 /// How long a sender that was refused waits; `Retry-After` says whole seconds, and tests have none to spare.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
-/// Those of [`Server::client`].
+/// Those of [`Server::client`]: the one it keeps, and one that it may open for the request that asks how many there are.
 const CONNECTIONS_OF_TEST: f64 = 2.0;
 /// How long it waits for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -91,11 +91,12 @@ pub fn fault_duration() -> Duration {
     Duration::from_secs_f64(seconds.map_or(1.5, |text| text.parse().expect("MILLRACE_FAULT_SECONDS is a number")))
 }
 
-/// A client with connections of its own.
+/// A client with connections of its own, of which it keeps one: under load it opens more than it needs, and tests count what is left.
 pub fn client() -> reqwest::Client {
     // An error means that another test has done so.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::new()
+    let client = reqwest::Client::builder().pool_max_idle_per_host(1);
+    client.build().expect("a client without settings that can be wrong")
 }
 
 /// Looks again until there is something, for at most [`PATIENCE`].

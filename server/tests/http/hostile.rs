@@ -269,7 +269,8 @@ async fn ten_thousand_connections_above_the_bound_are_refused_and_those_below_it
             other => panic!("{other:?}"),
         }
     }
-    assert!(told >= 64 && told + closed == IDLE - 1000, "{told} told, {closed} closed");
+    // 64 are told at a time, up to two of them in place of the HTTP client's own connections, which are among the first thousand.
+    assert!(told >= 62 && told + closed == IDLE - 1000, "{told} told, {closed} closed");
     drop(held);
     victim.connections_come_back().await;
     victim.end().await;

@@ -16,11 +16,11 @@ fn ingest_server(arguments: &[&str]) -> Command {
     command
 }
 
-/// A process that listens, and where.
+/// A process that listens, and where. It ends with this one, however this ends: a test that fails leaves none behind.
 pub fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
     let database = format!("sqlite:{}", database.display());
-    let arguments = [&["--listen", "127.0.0.1:0", "--database", &database, "--mode", mode], more].concat();
-    let mut child = ingest_server(&arguments).spawn().unwrap();
+    let own = ["--listen", "127.0.0.1:0", "--database", &database, "--mode", mode, "--exit-with-stdin"];
+    let mut child = ingest_server(&[&own, more].concat()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).trim_end().to_owned();
@@ -77,7 +77,7 @@ async fn o5_a_signal_persists_what_is_pending_and_exits_0() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_flag_the_end_of_stdin_stops_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, _) = listening(&folder.path().join("events.db"), "cache-first", &["--exit-with-stdin"]);
+    let (mut child, _) = listening(&folder.path().join("events.db"), "cache-first", &[]);
     drop(child.stdin.take());
     assert_eq!(ended(child).0, Some(0));
 }
@@ -113,6 +113,30 @@ async fn what_promises_to_loses_nothing_when_it_is_killed_whatever_it_starts_as_
         signal(&child, "TERM");
         assert_eq!(ended(child).0, Some(0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_left_in_a_journal_whose_dedup_id_another_process_took_meanwhile_is_told_by_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("events.db");
+    let event = json!({"type": "t", "payload": 1, "dedup_id": "7"});
+    let slow = ["--polling", "fixed", "--poll-interval-ms-fixed", "60000"];
+    let (mut child, url) = listening(&database, "journal-first", &slow);
+    let sender = organization(&url).await;
+    let left = sender.accepted(event.clone()).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let elsewhere = folder.path().join("elsewhere").display().to_string();
+    let (child, url) = listening(&database, "db-first", &["--journal-dir", &elsewhere]);
+    let first = Sender { url, ..sender }.accepted(event).await;
+    signal(&child, "TERM");
+    assert_eq!(ended(child).0, Some(0));
+    let (child, _) = listening(&database, "cache-first", &[]);
+    signal(&child, "TERM");
+    let (code, log) = ended(child);
+    assert_eq!(code, Some(0));
+    let told = log.lines().find(|line| line.contains("duplicate of one that another process took in"));
+    assert!(told.is_some_and(|line| line.contains(&left) && line.contains(&first)), "{left} {first}: {log}");
 }
 
 #[test]

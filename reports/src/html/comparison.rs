@@ -1,0 +1,249 @@
+//! The page of a comparison: its limits first, then who did what under which load.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::figures::{curve, log_axis};
+use super::{embedded_json, number_table};
+use crate::capacity;
+use crate::chart::{Axis, Chart, Series};
+use crate::comparison::{Comparison, Line, Scenario, capacity_rows, ledger_rows, scenario_rows};
+use crate::format;
+
+/// The page of `comparison`; no network, no script.
+pub fn render(comparison: &Comparison) -> String {
+    let names: Vec<String> = comparison.subjects.iter().map(|subject| subject.name.clone()).collect();
+    let capacity = capacity_rows(comparison);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { "Comparison: " (names.join(", ")) " · Millrace" }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body {
+                header {
+                    h1 { "Comparison: " (names.join(", ")) }
+                    p.meta { "Ratios are to " b { (comparison.reference) } "." }
+                    (limits(comparison))
+                    (summary(comparison))
+                }
+                main {
+                    @for (place, scenario) in comparison.scenarios.iter().enumerate() { (self::scenario(place, scenario, &comparison.reference)) }
+                    @if !capacity.is_empty() {
+                        section id="capacity" {
+                            h2 { "Response time against rate" }
+                            p.how { "Each line ends where its server no longer kept the objective, lost something or fell behind; further right and lower is better." }
+                            div.charts { @for chart in capacity_charts(comparison) { (chart.render()) } }
+                            (number_table(&names, &capacity))
+                        }
+                    }
+                    section id="ledger" {
+                        h2 { "Ledger" }
+                        p.how { "Every event that a server acknowledged, under all loads of this page, looked for in what it keeps." }
+                        (number_table(&names, &ledger_rows(comparison)))
+                    }
+                    (sources(comparison))
+                }
+                footer { p { "The data of this page are in it: the element with the id " code { "comparison-data" } ", " code { (comparison.schema) } " JSON." } }
+                script type="application/json" id="comparison-data" { (PreEscaped(embedded_json(comparison))) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn limits(comparison: &Comparison) -> Markup {
+    html! {
+        div.verdict.inconclusive {
+            p.why { strong { "What this does not say" } }
+            ul { @for limit in &comparison.limits { li { (limit) } } }
+        }
+    }
+}
+
+/// In sentences: who stands where, without ranks.
+fn summary(comparison: &Comparison) -> Markup {
+    let told = comparison.scenarios.iter().flat_map(|scenario| {
+        let of = |label: &str| scenario.lines.iter().find(|line| line.label == label).map(|line| (scenario, line));
+        ["response time p50", "response time p99"].into_iter().filter_map(of).collect::<Vec<_>>()
+    });
+    html! {
+        dl.answers { @for (scenario, line) in told { div { dt { (line.label) ", " (scenario.title) } dd { (groups(scenario, line)) } } } }
+    }
+}
+
+/// Those that cannot be told apart together, the lowest median first.
+fn groups(scenario: &Scenario, line: &Line) -> Markup {
+    let mut letters: Vec<char> = line.letters.iter().flat_map(|letters| letters.chars()).collect();
+    letters.sort_unstable();
+    letters.dedup();
+    let members = |letter: char| {
+        let of = (0..scenario.subjects.len()).filter(move |i| line.letters[*i].contains(letter));
+        let mut of: Vec<(f64, usize)> = of.filter_map(|i| Some((line.values[i]?.median, i))).collect();
+        of.sort_by(|a, b| a.0.total_cmp(&b.0));
+        of
+    };
+    let mut all: Vec<Vec<(f64, usize)>> = letters.into_iter().map(members).collect();
+    all.sort_by(|a, b| a[0].0.total_cmp(&b[0].0));
+    html! {
+        @for group in all {
+            div { @for (place, (median, i)) in group.iter().enumerate() {
+                @if place > 0 { " ≈ " }
+                b { (scenario.subjects[*i]) } " " span.value { (format::in_unit(*median, &line.unit)) }
+            } }
+        }
+    }
+}
+
+fn scenario(place: usize, scenario: &Scenario, reference: &str) -> Markup {
+    let how = format!(
+        "Medians of the rounds with smallest and largest, the ratio to {reference} (geometric mean over the rounds) with an interval that is \
+         adjusted for all {} comparisons of this table, and letters: two that share one cannot be told apart.",
+        scenario.comparisons
+    );
+    html! {
+        section id=(format!("scenario-{place}")) {
+            h2 { "Everything " (scenario.title) }
+            p.how { (how) }
+            div.charts {
+                @if let Some(chart) = percentiles(place, scenario) { (chart.render()) }
+                @if let Some(chart) = intervals(place, scenario, reference) { (chart) }
+            }
+            (number_table(&scenario.subjects, &scenario_rows(scenario)))
+        }
+    }
+}
+
+fn percentiles(place: usize, scenario: &Scenario) -> Option<Chart> {
+    let histograms: Vec<_> = scenario.response_time.iter().map(|times| times.histogram().ok()).collect();
+    let count = histograms.iter().flatten().map(|histogram| histogram.count()).max().filter(|count| *count > 0)?;
+    let measured = histograms.iter().enumerate().filter_map(|(i, histogram)| Some((i, histogram.as_ref()?)));
+    let series: Vec<Series> = measured
+        .filter(|(_, histogram)| histogram.count() > 0)
+        .map(|(i, histogram)| curve(i, &scenario.subjects[i], histogram, scenario.response_time[i].censored))
+        .collect();
+    let y = log_axis(series.iter().flat_map(|s| s.points.iter().chain(&s.faint)).map(|p| p.1))?;
+    Some(Chart {
+        id: format!("percentiles-{place}"),
+        title: format!("Response time, all rounds, {}", scenario.title),
+        description: "Percentile curves, one a subject; the numbers are in the table below.".to_owned(),
+        x: Axis::tail("quantile (each step: ten times rarer)", count, format::quantile_name),
+        y,
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
+/// Response time of the trials of each search, p50 and p99, against the rate.
+fn capacity_charts(comparison: &Comparison) -> Vec<Chart> {
+    let read: [(&str, fn(&capacity::Point) -> f64); 2] = [("p50", |point| point.p50_ns), ("p99", |point| point.p99_ns)];
+    let chart = |(name, read): (&str, fn(&capacity::Point) -> f64)| {
+        let series: Vec<Series> = comparison
+            .subjects
+            .iter()
+            .enumerate()
+            .filter_map(|(style, subject)| {
+                let points = capacity::curve(&subject.capacity.as_ref()?.trials);
+                Some(Series::line(&subject.name, style, points.iter().map(|p| (p.rate_per_s, read(p))).collect()))
+            })
+            .collect();
+        let points = || series.iter().flat_map(|series| &series.points);
+        let y = log_axis(points().map(|point| point.1))?;
+        let (low, high) = points().fold((f64::MAX, 0.0_f64), |(low, high), p| (low.min(p.0), high.max(p.0)));
+        Some(Chart {
+            id: format!("rates-{name}"),
+            title: format!("Response time {name} against rate"),
+            description: format!("{name} of each trial's response time over the offered rate, one line a subject."),
+            x: Axis::log("offered rate", low, high, format::rate),
+            y,
+            series,
+            level: None,
+            rug_label: String::new(),
+        })
+    };
+    read.into_iter().filter_map(chart).collect()
+}
+
+/// Ratios to the reference with their intervals on one logarithmic line, a row a quantity and subject.
+fn intervals(place: usize, scenario: &Scenario, reference: &str) -> Option<Markup> {
+    let rows: Vec<(&Line, usize)> = scenario
+        .lines
+        .iter()
+        .flat_map(|line| (0..scenario.subjects.len()).map(move |i| (line, i)))
+        .filter(|(line, i)| line.ratios[*i].is_some())
+        .collect();
+    let ends =
+        rows.iter().filter_map(|(line, i)| line.ratios[*i]).flat_map(|r| [Some(r.ratio), r.low, r.high]).flatten();
+    // An interval that spans more than this is drawn to the edge: its text has the numbers.
+    let (low, high) =
+        ends.fold((0.8_f64, 1.25_f64), |(low, high), end| (low.min(end.max(0.02)), high.max(end.min(50.0))));
+    let (name_width, width, row_height, top) = (250.0, 620.0, 17.0, 22.0);
+    let at = |ratio: f64| {
+        let share = (ratio.ln() - low.ln()) / (high.ln() - low.ln());
+        name_width + share.clamp(0.0, 1.0) * (width - name_width - 10.0)
+    };
+    let height = top + row_height * rows.len() as f64 + 6.0;
+    (!rows.is_empty()).then(|| {
+        html! {
+            figure.chart {
+                figcaption { "Ratio to " (reference) ": left of the line is less" }
+                svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(format!("Ratios to {reference}; the numbers are in the table below")) id=(format!("ratios-{place}")) {
+                    @for tick in [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().filter(|tick| (low..=high).contains(tick)) {
+                        path class=(if tick == 1.0 { "axis" } else { "grid" }) d=(format!("M{:.1} {top}V{height}", at(tick))) {}
+                        text.tick.middle x=(format!("{:.1}", at(tick))) y="13" { (format::number(tick)) " ×" }
+                    }
+                    @for (place, (line, i)) in rows.iter().enumerate() {
+                        @let y = top + row_height * (place as f64 + 0.6);
+                        @if let Some(ratio) = line.ratios[*i] {
+                            text.end x=(name_width - 8.0) y=(format!("{:.1}", y + 4.0)) { (line.label) ", " (scenario.subjects[*i]) }
+                            @if let (Some(from), Some(to)) = (ratio.low, ratio.high) {
+                                path class=(format!("line s{}", i % 6)) style="stroke-dasharray:none" d=(format!("M{:.1} {y:.1}H{:.1}", at(from), at(to))) {}
+                            }
+                            circle class=(format!("marker s{}", i % 6)) cx=(format!("{:.1}", at(ratio.ratio))) cy=(format!("{y:.1}")) r="3.5" {
+                                title { (line.label) ", " (scenario.subjects[*i]) ": " (line.ratio_text(*i).unwrap_or_default()) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn sources(comparison: &Comparison) -> Markup {
+    html! {
+        section id="sources" {
+            h2 { "Where this comes from" }
+            p.how { "Each file with its own report, its command and its own verdict." }
+            div.scroll tabindex="0" role="region" aria-label="table" {
+                table {
+                    thead { tr { th scope="col" { "result" } th scope="col" { "begun" } th scope="col" { "verdict" } th scope="col" { "tool" } th scope="col" { "command" } } }
+                    tbody { @for source in &comparison.sources {
+                        tr { th scope="row" { (source.name) } td { (source.started_at) } td { (source.outcome) } td { (source.revision) } td { code { (source.command.join(" ")) } } }
+                    } }
+                }
+            }
+            h3 { "Subjects" }
+            dl.facts { @for subject in &comparison.subjects {
+                dt { (subject.name) }
+                dd { (described(subject)) }
+            } }
+        }
+    }
+}
+
+fn described(subject: &crate::comparison::Subject) -> String {
+    let facts = [
+        ("mode", &subject.mode),
+        ("acknowledges", &subject.durability),
+        ("database", &subject.database),
+        ("version", &subject.version),
+    ];
+    let facts: Vec<String> =
+        facts.iter().filter_map(|(name, fact)| Some(format!("{name} {}", fact.as_deref()?))).collect();
+    if facts.is_empty() { "it says nothing of itself".to_owned() } else { facts.join(", ") }
+}

@@ -1,0 +1,156 @@
+;;;; The members of a JSON object as they were sent, and JSON out of strings and numbers. Payloads are only checked and measured: a value
+;;;; that is parsed and written again loses big numbers and duplicate keys (rule I8). yason is not used because it reads a surrogate pair
+;;;; as two characters and writes control characters as they are.
+
+(in-package :millrace)
+
+(defconstant +depth-max+ 512
+  "Levels of arrays and objects inside each other; the stack of a thread holds several times as many.")
+
+(define-condition malformed-json (error) ())
+
+(defun malformed () (error 'malformed-json))
+
+(deftype json-text () '(simple-array character (*)))
+
+(defun decode-utf-8 (octets)
+  "The text of some octets; MALFORMED-JSON when they are not UTF-8."
+  (handler-case (coerce (sb-ext:octets-to-string octets :external-format :utf-8) 'json-text)
+    (error () (malformed))))
+
+(defmacro with-scanner ((text position) &body body)
+  "PEEK at, TAKE, EXPECT and SKIP-SPACE in TEXT from POSITION on."
+  `(labels ((peek () (if (< ,position (length ,text)) (schar ,text ,position) #\Nul))
+            (take () (if (< ,position (length ,text)) (prog1 (schar ,text ,position) (incf ,position)) (malformed)))
+            (expect (wanted) (unless (char= (take) wanted) (malformed)))
+            (skip-space () (loop while (find (peek) #.(coerce '(#\Space #\Tab #\Newline #\Return) 'string)) do (incf ,position))))
+     (declare (inline peek take) (ignorable #'peek #'take #'expect #'skip-space))
+     ,@body))
+
+(defun value-end (text position)
+  "Where the value ends that begins at POSITION."
+  (declare (type json-text text) (type fixnum position))
+  (with-scanner (text position)
+    (labels ((value (depth)
+               (when (> depth +depth-max+) (malformed))
+               (let ((first (take)))
+                 (case first
+                   (#\{ (container #\} depth (lambda () (expect #\") (text-rest) (skip-space) (expect #\:) (skip-space))))
+                   (#\[ (container #\] depth (lambda ())))
+                   (#\" (text-rest))
+                   (#\t (word "rue"))
+                   (#\f (word "alse"))
+                   (#\n (word "ull"))
+                   (t (when (char= first #\-) (setf first (take)))
+                    (number-rest first)))))
+             (container (end depth before-value)
+               (skip-space)
+               (if (char= (peek) end)
+                   (take)
+                   (loop (funcall before-value)
+                         (value (1+ depth))
+                         (skip-space)
+                         (let ((next (take)))
+                           (cond ((char= next end) (return))
+                                 ((char= next #\,) (skip-space))
+                                 (t (malformed)))))))
+             (text-rest ()
+               (loop (let ((char (take)))
+                       (cond ((char= char #\") (return))
+                             ((char= char #\\)
+                              (case (take)
+                                ((#\" #\\ #\/ #\b #\f #\n #\r #\t))
+                                (#\u (loop repeat 4 do (hex-digit (take))))
+                                (t (malformed))))
+                             ((char< char #\Space) (malformed))))))
+             (word (rest) (loop for char across rest do (expect char)))
+             (digits ()
+               (unless (digit (take)) (malformed))
+               (loop while (digit (peek)) do (incf position)))
+             (number-rest (first)
+               (cond ((not (digit first)) (malformed))
+                     ((char/= first #\0) (loop while (digit (peek)) do (incf position))))
+               (when (char= (peek) #\.) (take) (digits))
+               (when (char-equal (peek) #\e)
+                 (take)
+                 (when (find (peek) "+-") (take))
+                 (digits))))
+      (value 1)
+      position)))
+
+(defun digit (char) (char<= #\0 char #\9))
+
+(defun hex-digit (char)
+  (or (and (char< char (code-char 128)) (digit-char-p char 16)) (malformed)))
+
+(defun read-json-string (text begin)
+  "The string that begins at BEGIN of TEXT, where VALUE-END has found one; MALFORMED-JSON for half of a surrogate pair."
+  (let ((position (1+ begin)))
+    (with-scanner (text position)
+      (labels ((code-unit () (loop with unit = 0 repeat 4 do (setf unit (+ (* 16 unit) (hex-digit (take)))) finally (return unit)))
+               (character-of (unit)
+                 (cond ((<= #xD800 unit #xDBFF)
+                        (expect #\\)
+                        (expect #\u)
+                        (let ((low (code-unit)))
+                          (unless (<= #xDC00 low #xDFFF) (malformed))
+                          (code-char (+ #x10000 (ash (- unit #xD800) 10) (- low #xDC00)))))
+                       ((<= #xDC00 unit #xDFFF) (malformed))
+                       (t (code-char unit)))))
+        (with-output-to-string (out)
+          (loop for char = (take)
+                until (char= char #\")
+                do (write-char (if (char/= char #\\)
+                                   char
+                                   (let ((escaped (take)))
+                                     (case escaped
+                                       (#\u (character-of (code-unit)))
+                                       (#\b #\Backspace) (#\f #\Page) (#\n #\Newline) (#\r #\Return) (#\t #\Tab)
+                                       (t escaped))))
+                               out)))))))
+
+(defun members (text)
+  "Of each member of the JSON object in TEXT, in order: its name, and where its value begins and ends."
+  (declare (type json-text text))
+  (let ((position 0))
+    (declare (type fixnum position))
+    (with-scanner (text position)
+      (flet ((member-here ()
+               (unless (char= (peek) #\") (malformed))
+               (let ((name-begin position))
+                 (setf position (value-end text position))
+                 (skip-space)
+                 (expect #\:)
+                 (skip-space)
+                 (let ((begin position))
+                   (setf position (value-end text position))
+                   (skip-space)
+                   (list (read-json-string text name-begin) begin position)))))
+        (skip-space)
+        (expect #\{)
+        (skip-space)
+        (prog1 (if (char= (peek) #\})
+                   (progn (take) '())
+                   (loop collect (let ((begin-and-end (member-here))) begin-and-end)
+                         until (let ((next (take)))
+                                 (cond ((char= next #\}) t)
+                                       ((char= next #\,) (skip-space))
+                                       (t (malformed))))))
+          (skip-space)
+          (when (< position (length text)) (malformed)))))))
+
+(defun json-string (string)
+  (with-output-to-string (out)
+    (write-char #\" out)
+    (loop for char across string
+          do (cond ((find char "\"\\") (write-char #\\ out) (write-char char out))
+                   ((char< char #\Space) (format out "\\u~4,'0x" (char-code char)))
+                   (t (write-char char out))))
+    (write-char #\" out)))
+
+(defun json-object (&rest members)
+  "JSON of names and values in turn; a value is a string, a number, or nil for null."
+  (format nil "{~{~a:~a~^,~}}"
+          (loop for (name value) on members by #'cddr
+                collect (json-string name)
+                collect (etypecase value (string (json-string value)) (integer value) (null "null")))))
