@@ -219,7 +219,9 @@ fn a_connection_closed_between_two_requests_is_opened_again() {
 #[test]
 fn an_answer_in_pieces_is_one_answer() {
     let address = target(|_, stream| {
-        for byte in b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 202 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" {
+        for byte in
+            b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 202 X\r\ntransfer-encoding: chunked\r\n\r\n8\r\n{\"id\":7}\r\n0\r\n\r\n"
+        {
             let _ = stream.write_all(&[*byte]);
         }
         Next::Keep
@@ -230,9 +232,25 @@ fn an_answer_in_pieces_is_one_answer() {
 }
 
 #[test]
+fn an_answer_acknowledges_with_the_status_and_the_id_of_the_contract_or_not_at_all() {
+    for (status, body, error) in [
+        (200, r#"{"id":7}"#, "HTTP 200: acknowledged with another status than it should"),
+        (202, r#"{"status":"accepted"}"#, "HTTP 202: acknowledged without an id"),
+        (202, "accepted", "HTTP 202: acknowledged with what is not JSON"),
+    ] {
+        let address = target(move |_, stream| answer(stream, status, body));
+        let done = load(&http(address), &KEY);
+        let load = adds_up(&done);
+        let errors: Vec<_> = load.errors.iter().map(|error| (error.kind.as_str(), error.count)).collect();
+        assert_eq!((load.outcomes.accepted, errors), (0, vec![(error, load.planned)]), "{}", done.text);
+        assert_eq!(load.statuses.get(&status.to_string()), Some(&load.planned));
+    }
+}
+
+#[test]
 fn what_comes_behind_an_answer_ends_the_connection_and_is_nobody_s_answer() {
     let address = target(|_, stream| {
-        let twice = "HTTP/1.1 202 X\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n";
+        let twice = "HTTP/1.1 202 X\r\ncontent-length: 8\r\n\r\n{\"id\":7}HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.write_all(twice.as_bytes());
         Next::Keep
     });
