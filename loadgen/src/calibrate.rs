@@ -3,6 +3,7 @@
 //! `run` does the short form before its first repetition, so that every report has the floor of its own hour beside each number;
 //! `loadgen calibrate` does the long one. What is honest is decided in [`reports::calibration`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reports::calibration::dishonesty;
@@ -130,6 +131,7 @@ fn null_plan(resolved: &Resolved, warmup_ms: u64, duration_ms: u64) -> Resolved 
         mode: Some("null".to_owned()),
         polling: Some("wake".to_owned()),
         role: None,
+        profile: None,
     };
     let rate_per_s = match resolved.plan.arrivals {
         Arrivals::Closed => 0.0,
@@ -153,7 +155,8 @@ fn null_plan(resolved: &Resolved, warmup_ms: u64, duration_ms: u64) -> Resolved 
         objectives: Vec::new(),
         ..resolved.plan.clone()
     };
-    Resolved { plan, keys: Vec::new(), postgres_url: None, replay: None, tls_ca: None }
+    let profiles = BTreeMap::new();
+    Resolved { plan, keys: Vec::new(), postgres_url: None, profiles, replay: None, tls_ca: None }
 }
 
 /// # Errors

@@ -70,7 +70,11 @@ pub async fn run(resolved: &Resolved, wanted: &Wanted, context: &Context) -> Run
         let seeker = Seeker { resolved, wanted, context, progress: &progress, variant };
         let (capacity, confirmed) = seeker.seek().await;
         progress.say(&capacity::sentence(&capacity));
-        findings.caveats.extend(variant.url.as_ref().map(|_| not_fresh(variant)));
+        let runs_already = match resolved.profiles.get(&variant.name) {
+            Some(profile) => profile.start.is_none(),
+            None => variant.url.is_some(),
+        };
+        findings.caveats.extend(runs_already.then(|| not_fresh(variant)));
         capacities.push(capacity);
         confirmed.into_iter().for_each(|run| findings.absorb(run));
     }

@@ -6,9 +6,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::dialect::Dialect;
 use crate::exchange::{Answer, ExchangeError, Request};
 use crate::http1::{self, Body, Reader};
 use crate::http2::{self, Http2, Origin};
@@ -28,6 +30,8 @@ pub struct Destination {
     pub streams: usize,
     /// Path of the target's URL, without a slash at the end.
     pub base_path: String,
+    /// Paths, bodies and what answers mean.
+    pub dialect: Arc<Dialect>,
     /// Header lines of each organisation's requests; see [`Request::headers`].
     pub headers: Vec<Vec<u8>>,
 }

@@ -8,11 +8,11 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// A request, ready to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `PUT`.
     pub method: &'static str,
     /// Path and query.
     pub path: &'a str,
-    /// Header lines that every request carries, `name: value\r\n` each, the names in lower case: host and authorization.
+    /// Header lines that every request carries, `name: value\r\n` each, the names in lower case: host, key and what the dialect wants.
     pub headers: &'a [u8],
     /// JSON; `None`: no body.
     pub body: Option<&'a [u8]>,

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reports::model::{FirstEvent, Idle, IdleSample, StatementCount};
-use serde::Deserialize;
 use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
@@ -17,7 +16,7 @@ use crate::connection::{self, Destination};
 use crate::exchange::Request;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::prometheus::Scrape;
-
+use crate::observe::rows::{Needle, Rows};
 use crate::target::Target;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -131,35 +130,50 @@ fn sample(at: Duration, look: &Look, first: &Look) -> Option<IdleSample> {
     })
 }
 
-/// Sends one event with `body`, and waits until it is persisted.
+/// The first event after the idle phase.
+#[derive(Debug)]
+pub struct First<'a> {
+    /// The body that carries it.
+    pub body: bytes::Bytes,
+    /// Where its row will be, if that is how it is seen that it is persisted.
+    pub rows: Option<(&'a Rows, Needle)>,
+}
+
+/// Sends one event, and waits until it is persisted.
 pub async fn first_event(
     target: &Target,
     destination: &Destination,
     key: &str,
-    body: bytes::Bytes,
+    first: First<'_>,
     clock: Clock,
 ) -> Option<FirstEvent> {
-    #[derive(Deserialize)]
-    struct Acknowledgement {
-        id: Uuid,
-    }
     let from_deep_idle = target.metrics().await.is_some_and(|scrape| Look::of(&scrape).deep_idle);
-    let (to, path) = (destination.clone(), format!("{}/api/events", destination.base_path));
+    let ingest = &destination.dialect.ingest;
+    let (to, path) = (destination.clone(), format!("{}{}", destination.base_path, ingest.path));
+    let (method, body) = (ingest.method, first.body);
     let sent = tokio::task::spawn_blocking(move || {
         let headers = to.headers.first().map_or(&[][..], Vec::as_slice);
-        let request = Request { method: "POST", path: &path, headers, body: Some(&body) };
+        let request = Request { method, path: &path, headers, body: Some(&body) };
         connection::exchange(&to, &request, clock, FIRST_EVENT_PATIENCE)
     });
     let (sent_ns, done_ns, status, answer) = sent.await.ok()?.ok()?;
-    if !(200..300).contains(&status) {
-        return None;
-    }
+    let id = ingest.acknowledgement(status, &answer).ok()?;
     let response_time_ns = done_ns - sent_ns;
-    let time_to_durable_ns = match serde_json::from_slice::<Acknowledgement>(&answer) {
-        Ok(Acknowledgement { id }) => persisted_after(target, key, id, clock.unix_ns(done_ns)).await,
-        Err(_) => None,
+    let time_to_durable_ns = match (first.rows, id) {
+        (Some((rows, needle)), _) => row_after(rows, &needle, clock, done_ns).await,
+        (None, Some(id)) => persisted_after(target, key, id, clock.unix_ns(done_ns)).await,
+        (None, None) => None,
     };
     Some(FirstEvent { response_time_ns, time_to_durable_ns, from_deep_idle })
+}
+
+/// By the time in its row, or else by when that came.
+async fn row_after(rows: &Rows, needle: &Needle, clock: Clock, done_ns: u64) -> Option<u64> {
+    let row = rows.wait_for(needle, FIRST_EVENT_PATIENCE).await?;
+    match row.persisted_at {
+        Some(at) => Some(u64::try_from(at.as_nanosecond()).ok()?.saturating_sub(clock.unix_ns(done_ns))),
+        None => Some(clock.now_ns().saturating_sub(done_ns)),
+    }
 }
 
 async fn persisted_after(target: &Target, key: &str, id: Uuid, done_unix_ns: u64) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! Every acknowledged event against what the target shows as persisted.
+//! Every acknowledged event against what the target shows as persisted, or what its database holds.
 //!
 //! The expectation comes from the generator's own record, never from the store; ids are compared as sets, never counts, so a
 //! duplicate cannot stand in for a loss. Absence is only claimed after the store was read to its end, and after what is missing was
@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::payload::Payloads;
+use crate::dialect::is_digest;
+use crate::observe::rows::{PersistedRow, Rows, RowsError};
+use crate::payload::{PAYLOAD_BYTES_TELLING, Payloads};
 use crate::recorder::Acknowledged;
 use crate::target::{ShownEvent, Target, TargetError};
 
@@ -22,6 +24,8 @@ use crate::target::{ShownEvent, Target, TargetError};
 const LOST_EXAMPLES_MAX: usize = 10;
 /// Fewer events than this have no trend.
 const GROWTH_EVENTS_MIN: usize = 20;
+/// That so many times are whole milliseconds by chance is out of the question.
+const RESOLUTION_EVENTS_MIN: usize = 10;
 /// Pauses between two looks at a target that has not persisted everything yet.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -44,6 +48,8 @@ pub struct Reconciliation<'a> {
     /// Events that carry this run's name and were never sent.
     never_sent: u64,
     steady_begin_ns: u64,
+    /// Whether the store keeps events under the ids of their acknowledgements.
+    ids_match: bool,
 }
 
 /// What is known of one event.
@@ -76,7 +82,21 @@ impl<'a> Reconciliation<'a> {
             found[entry.sequence as usize] =
                 Found { expected: true, id: entry.id, done_ns: entry.done_ns, ..Found::default() };
         }
-        Self { acknowledged, payloads: payloads.clone(), planned, clock, found, never_sent: 0, steady_begin_ns: 0 }
+        Self {
+            acknowledged,
+            payloads: payloads.clone(),
+            planned,
+            clock,
+            found,
+            never_sent: 0,
+            steady_begin_ns: 0,
+            ids_match: true,
+        }
+    }
+
+    /// Whether another id in the store is corruption, as it is by default.
+    pub fn with_ids_match(self, ids_match: bool) -> Self {
+        Self { ids_match, ..self }
     }
 
     /// Leaves what was acknowledged before this time of the clock out of the growth of the time to durable.
@@ -97,15 +117,37 @@ impl<'a> Reconciliation<'a> {
         }
     }
 
+    /// Takes in one row of a table; rows of others are passed over. Its payload is compared by content, because databases write JSON anew.
+    pub fn enter_row(&mut self, row: &PersistedRow) {
+        let within = || row.payload.as_deref().and_then(|payload| self.payloads.sequence_within(payload));
+        let by_dedup_id = row.dedup_id.as_deref().and_then(|dedup_id| self.payloads.sequence(dedup_id));
+        let Some(sequence) = by_dedup_id.or_else(within) else { return };
+        if sequence >= self.planned {
+            self.never_sent += 1;
+            return;
+        }
+        // One too short to be recognised cannot be compared, either.
+        let tells = self.payloads.payload(sequence).len() >= PAYLOAD_BYTES_TELLING as usize;
+        let altered = by_dedup_id.is_some()
+            && tells
+            && row.payload.as_deref().is_some_and(|payload| self.payloads.sequence_within(payload) != Some(sequence));
+        self.add(sequence, row.id, altered, row.persisted_at);
+    }
+
     /// Takes in a copy of event `sequence`.
     fn enter_as(&mut self, sequence: u64, shown: &ShownEvent<'_>) {
         let payload = shown.payload.map(|payload| payload.get().as_bytes());
+        let altered = payload != Some(self.payloads.payload(sequence));
+        self.add(sequence, shown.id, altered, shown.persisted_at);
+    }
+
+    fn add(&mut self, sequence: u64, id: Option<Uuid>, altered: bool, persisted_at: Option<jiff::Timestamp>) {
         // Beyond the limit: whether it was acknowledged is not known.
         let Some(found) = self.found.get_mut(sequence as usize) else { return };
-        found.id_seen |= shown.id.is_none() || shown.id == found.id;
-        found.altered |= payload != Some(self.payloads.payload(sequence));
+        found.id_seen |= !self.ids_match || id.is_none() || id == found.id;
+        found.altered |= altered;
         if found.copies == 0 {
-            found.persisted_unix_ns = shown.persisted_at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
+            found.persisted_unix_ns = persisted_at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
         }
         found.copies += 1;
     }
@@ -123,7 +165,8 @@ impl<'a> Reconciliation<'a> {
     /// The numbers and ids of those.
     fn missing_ids(&self) -> Vec<(u64, Uuid)> {
         let missing = self.found.iter().enumerate().filter(|(_, found)| found.expected && found.copies == 0);
-        missing.filter_map(|(sequence, found)| Some((sequence as u64, found.id?))).collect()
+        let known = missing.filter_map(|(sequence, found)| Some((sequence as u64, found.id?)));
+        known.filter(|(_, id)| !is_digest(*id)).collect()
     }
 
     fn persisted(&self) -> u64 {
@@ -174,10 +217,16 @@ impl<'a> Reconciliation<'a> {
         (histogram.count() > 0).then(|| TimeToDurable {
             times: histogram.times(0),
             source: "persisted_at".to_owned(),
-            // RFC 3339 with microseconds.
-            resolution_ns: 1_000,
+            resolution_ns: self.resolution_ns(),
             growth: if steady.len() >= GROWTH_EVENTS_MIN { stats::slope(&steady) } else { None },
         })
+    }
+
+    /// How coarse the times of the store are: microseconds, or as coarse as all of them say.
+    fn resolution_ns(&self) -> u64 {
+        let all: Vec<u64> = self.found.iter().filter_map(|found| found.persisted_unix_ns).collect();
+        let fits = |unit_ns: &u64| all.len() >= RESOLUTION_EVENTS_MIN && all.iter().all(|at_ns| at_ns % unit_ns == 0);
+        [1_000_000_000, 1_000_000].into_iter().find(fits).unwrap_or(1_000)
     }
 }
 
@@ -204,10 +253,47 @@ pub struct Account<'a> {
     pub load_end: Instant,
     /// How long to wait for what is missing.
     pub patience: Duration,
+    /// Where what is persisted can be seen.
+    pub source: Source<'a>,
 }
 
-/// Reads the target's inboxes until every acknowledged event is found, or the patience is over.
-pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> (Ledger, Option<TargetError>) {
+/// Where what is persisted can be seen.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// In the inboxes of the organisations.
+    Inbox,
+    /// In the rows of a query.
+    Rows(&'a Rows),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Source<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inbox => "inbox",
+            Self::Rows(_) => "sql",
+            Self::Nowhere => "none",
+        }
+    }
+}
+
+/// What a target keeps could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Over HTTP.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// From its database.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// Its profile says that nobody can see it.
+    #[error("its profile says that it cannot be seen ([persisted] source = \"none\")")]
+    Nowhere,
+}
+
+/// Reads what the target keeps until every acknowledged event is found, or the patience is over.
+pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> (Ledger, Option<ReadError>) {
     let patience_end = account.load_end + account.patience;
     let emptied_after = wait_until_nothing_is_pending(target, account.load_end, patience_end).await;
     let doubt_begin = match emptied_after {
@@ -219,19 +305,17 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
         let doubted = Instant::now() >= doubt_begin;
         let mut found =
             Reconciliation::new(account.acknowledged, account.payloads, account.planned, account.kept, clock)
-                .with_steady_begin(account.steady_begin_ns);
-        let mut error = match timeout(INBOX_READING_MAX, read_inboxes(&mut found, target, account.keys)).await {
-            Ok(result) => result.err(),
-            Err(_) => Some(endless_inbox()),
-        };
+                .with_steady_begin(account.steady_begin_ns)
+                .with_ids_match(target.dialect().ingest.ids_match);
+        let mut error = read(&mut found, account, target).await.err();
         let mut complete = error.is_none();
-        let mut done = doubted || (complete && found.missing() == 0);
-        if done && complete && found.missing() > 0 {
+        let mut done = doubted || (complete && found.missing() == 0) || matches!(account.source, Source::Nowhere);
+        if done && complete && found.missing() > 0 && matches!(account.source, Source::Inbox) {
             let LookedUp { shown, .. } = look_up_missing(&mut found, target, account.keys).await;
             if shown > 0 {
                 // Not before the inbox shows them: it may hide duplicates as well, which nobody can ask for.
                 done = Instant::now() >= patience_end;
-                error = Some(lagging_inbox(shown));
+                error = Some(lagging_inbox(shown).into());
                 complete = found.missing() == 0;
             }
         }
@@ -240,11 +324,24 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
             let mut ledger = found.finish(account.repeats_accepted, complete, drained_after, target.is_local());
             ledger.acknowledged += account.acknowledged_beyond;
             ledger.unverified += account.acknowledged_beyond;
+            account.source.name().clone_into(&mut ledger.source);
             return (ledger, error);
         }
         let next_edge = if doubted { patience_end } else { doubt_begin };
         sleep(pause.min(next_edge.saturating_duration_since(Instant::now()))).await;
         pause = (pause * 2).min(LOOK_PAUSE_MAX);
+    }
+}
+
+/// Enters all that can be seen.
+async fn read(found: &mut Reconciliation<'_>, account: &Account<'_>, target: &Target) -> Result<(), ReadError> {
+    match account.source {
+        Source::Inbox => match timeout(INBOX_READING_MAX, read_inboxes(found, target, account.keys)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(endless_inbox().into()),
+        },
+        Source::Rows(rows) => Ok(rows.read(|row| found.enter_row(row)).await?),
+        Source::Nowhere => Err(ReadError::Nowhere),
     }
 }
 

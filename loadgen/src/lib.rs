@@ -2,6 +2,7 @@
 //!
 //! Read [`send`] first: it is what the rest is there for.
 
+pub mod blocks;
 pub mod calibrate;
 pub mod capacity;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod conform;
 pub mod connection;
 pub mod crash;
 pub mod curve;
+pub mod dialect;
 pub mod exchange;
 pub mod http1;
 pub mod http2;
@@ -20,8 +22,10 @@ pub mod observe;
 pub mod pace;
 pub mod payload;
 pub mod plan;
+pub mod pointer;
 pub mod poller;
 pub mod pool;
+pub mod profile;
 pub mod progress;
 pub mod receiver;
 pub mod recorder;

@@ -4,7 +4,7 @@
 //! Everything that measures comes through here with a plan of its own: `run` with the one asked for, calibration and the search for a
 //! capacity with one that is changed for each trial.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,18 +15,22 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::connection::Destination;
-use crate::idle;
-use crate::ledger::{self, Account};
+use crate::idle::{self, First};
+use crate::ledger::{self, Account, ReadError, Source};
 use crate::observe::machine;
+use crate::observe::postgres::FreshDatabase;
+use crate::observe::rows::{Needle, Rows};
 use crate::payload::Payloads;
 use crate::plan::Resolved;
+use crate::profile::launch::Surroundings;
+use crate::profile::{DatabaseKind, LaunchError, Persisted, Profile, Started};
 use crate::progress::Progress;
 use crate::receiver::Receiver;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
 use crate::samples::SampleFile;
 use crate::steady::{self, Loaded, Steady};
-use crate::target::{Reach, Target, TargetError};
+use crate::target::{Target, TargetError};
 
 /// What a run needs beside its plan.
 #[derive(Clone, Debug)]
@@ -146,16 +150,74 @@ pub struct Measurement<'a> {
 #[derive(Debug)]
 struct Running {
     target: Target,
-    reference: Option<Reference>,
+    host: Host,
     keys: Vec<String>,
-    data: Option<PathBuf>,
+    server_pids: Vec<u32>,
 }
 
-/// Why a target could not be had.
+/// Who started it.
+#[derive(Debug)]
+enum Host {
+    /// Somebody else.
+    Foreign,
+    /// We, as the reference server.
+    Reference(Box<Reference>),
+    /// We, from its profile; or somebody else, and its profile says how to look at it.
+    Profile(Box<Started>),
+}
+
+impl Host {
+    fn database(&mut self) -> Option<&mut FreshDatabase> {
+        match self {
+            Self::Foreign => None,
+            Self::Reference(reference) => reference.database.as_mut(),
+            Self::Profile(started) => started.database.as_mut(),
+        }
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Foreign => None,
+            Self::Reference(reference) => Some(reference.folder()),
+            Self::Profile(started) => Some(started.folder()),
+        }
+    }
+
+    fn rows(&self) -> Option<&Rows> {
+        match self {
+            Self::Profile(started) => started.rows(),
+            Self::Foreign | Self::Reference(_) => None,
+        }
+    }
+
+    /// Where what is persisted can be seen.
+    fn source(&self) -> Source<'_> {
+        match self {
+            Self::Profile(started) => match (&started.profile().persisted, started.rows()) {
+                (Persisted::Sql(_), Some(rows)) => Source::Rows(rows),
+                (Persisted::Inbox, _) => Source::Inbox,
+                _ => Source::Nowhere,
+            },
+            Self::Foreign | Self::Reference(_) => Source::Inbox,
+        }
+    }
+
+    async fn stop(self) -> Result<(), StartError> {
+        match self {
+            Self::Foreign => Ok(()),
+            Self::Reference(reference) => Ok(reference.stop().await?),
+            Self::Profile(started) => Ok(started.stop().await?),
+        }
+    }
+}
+
+/// Why a target could not be had, or not be ended.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
     #[error(transparent)]
     Target(#[from] TargetError),
 }
@@ -181,16 +243,14 @@ impl Measurement<'_> {
             }
         };
         let environment =
-            machine::environment(running.target.is_local(), running.data.as_deref(), self.resolved.plan.pacing);
+            machine::environment(running.target.is_local(), running.host.folder(), self.resolved.plan.pacing);
         caveats.extend(self.describe(&mut result, &mut running).await);
         if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
             result.failure = Some(error.to_string());
         }
-        if let Some(reference) = running.reference {
-            self.progress.phase(&self.subject, "stopping", None);
-            if let Err(error) = reference.stop().await {
-                result.failure.get_or_insert_with(|| error.to_string());
-            }
+        self.progress.phase(&self.subject, "stopping", None);
+        if let Err(error) = running.host.stop().await {
+            result.failure.get_or_insert_with(|| error.to_string());
         }
         (result, Some(environment))
     }
@@ -205,7 +265,9 @@ impl Measurement<'_> {
         let clock = Clock::start();
         // Every variant of one repetition is offered the same schedule; each repetition another.
         let seed = plan.seed.wrapping_add(u64::from(self.repetition) - 1);
-        let mut payloads = Payloads::new(&self.events_name, self.resolved.payload_sizes(seed), plan.seed);
+        let body = &running.target.dialect().ingest.body;
+        let sizes = self.resolved.payload_sizes(seed);
+        let mut payloads = Payloads::with_template(&self.events_name, sizes, plan.seed, body);
         let destination = running.target.destination(&running.keys)?;
         let receiver = match plan.webhooks && self.variant.mode.as_deref() != Some("null") {
             true => Some(self.receive_webhooks(running, clock, &payloads).await?),
@@ -228,8 +290,8 @@ impl Measurement<'_> {
             caveats.extend((beyond > 0).then(|| self.full_ledger(beyond)));
         }
         if plan.idle_ms > 0 && !self.context.is_stopped() {
-            let first_body = result.ledger.is_some().then(|| payloads.body(loaded.planned));
-            result.idle = Some(self.idle(running, clock, &destination, first_body, load_end).await);
+            let first = result.ledger.is_some().then_some((loaded.planned, &mut payloads));
+            result.idle = Some(self.idle(running, clock, &destination, first, load_end).await);
         }
         result.load = loaded.load;
         result.resources = loaded.resources;
@@ -283,8 +345,8 @@ impl Measurement<'_> {
                 .as_ref()
                 .map(|file| file.rows(&self.variant.name, self.repetition, clock, payloads.clone())),
             snapshot,
-            server_pid: running.reference.as_ref().map(|reference| reference.pid),
-            database: running.reference.as_mut().and_then(|reference| reference.database.as_mut()),
+            server_pids: running.server_pids.clone(),
+            database: running.host.database(),
         };
         steady.run().await
     }
@@ -296,7 +358,7 @@ impl Measurement<'_> {
         payloads: &Payloads,
         loaded: &Loaded,
         load_end: Instant,
-    ) -> (model::Ledger, Option<TargetError>) {
+    ) -> (model::Ledger, Option<ReadError>) {
         self.progress.phase(&self.subject, "drain", None);
         let account = Account {
             acknowledged: &loaded.acknowledged,
@@ -309,6 +371,7 @@ impl Measurement<'_> {
             steady_begin_ns: loaded.steady_begin_ns,
             load_end,
             patience: Duration::from_millis(self.resolved.plan.drain_timeout_ms),
+            source: running.host.source(),
         };
         ledger::reconcile(&account, &running.target, clock).await
     }
@@ -318,27 +381,36 @@ impl Measurement<'_> {
         running: &mut Running,
         clock: Clock,
         destination: &Destination,
-        first_body: Option<bytes::Bytes>,
+        first: Option<(u64, &mut Payloads)>,
         load_end: Instant,
     ) -> model::Idle {
         self.progress.phase(&self.subject, "idle", None);
         let length = Duration::from_millis(self.resolved.plan.idle_ms);
-        let database = running.reference.as_mut().and_then(|reference| reference.database.as_mut());
-        let mut watched = idle::watch(&running.target, database, length, load_end, &self.context.stop).await;
-        if let Some(body) = first_body.filter(|_| !self.context.is_stopped()) {
+        let (target, database) = (&running.target, running.host.database());
+        let mut watched = idle::watch(target, database, length, load_end, &self.context.stop).await;
+        if let Some((sequence, payloads)) = first.filter(|_| !self.context.is_stopped()) {
             self.progress.phase(&self.subject, "first event", None);
-            watched.first_event = idle::first_event(&running.target, destination, &running.keys[0], body, clock).await;
+            let needle = Needle { dedup_id: payloads.dedup_id(sequence), payload_part: Payloads::digits(sequence) };
+            let first = First { body: payloads.body(sequence), rows: running.host.rows().map(|rows| (rows, needle)) };
+            watched.first_event = idle::first_event(target, destination, &running.keys[0], first, clock).await;
         }
         watched
     }
 
     /// The target answered the load and then could not show what it kept: nobody is guilty, nothing is proven.
-    fn incomplete_ledger(&self, error: &TargetError) -> Caveat {
+    fn incomplete_ledger(&self, error: &ReadError) -> Caveat {
         Caveat {
             kind: CaveatKind::LedgerIncomplete,
             subject: Some(self.variant.name.clone()),
             detail: format!("what it kept could not be read to the end: {error}"),
-            remedy: "mend the inbox, or leave the ledger out with --no-ledger (the result then says so)".to_owned(),
+            remedy: match error {
+                ReadError::Target(_) => {
+                    "mend the inbox, or leave the ledger out with --no-ledger (the result then says so)"
+                }
+                ReadError::Rows(_) => "mend the query or its database, or leave the ledger out with --no-ledger",
+                ReadError::Nowhere => "give a query with [persisted] source = \"sql\", if it keeps them in a database",
+            }
+            .to_owned(),
             invalidates: false,
         }
     }
@@ -357,29 +429,72 @@ impl Measurement<'_> {
     }
 
     async fn start(&self) -> Result<Running, StartError> {
-        let mut reference = None;
-        let url = match &self.variant.url {
-            Some(url) => url.clone(),
-            None => reference.insert(Reference::start(&self.configuration()).await?).url.clone(),
-        };
-        match self.meet(&url).await {
+        match (self.profile(), &self.variant.url) {
+            (Some(profile), _) => self.start_profile(profile).await,
+            (None, Some(url)) => {
+                let (target, keys) = self.meet(url).await?;
+                Ok(Running { target, host: Host::Foreign, keys, server_pids: Vec::new() })
+            }
+            (None, None) => self.start_reference().await,
+        }
+    }
+
+    /// Of the variant, if it has one.
+    fn profile(&self) -> Option<&Arc<Profile>> {
+        self.variant.profile.as_ref().and_then(|_| self.resolved.profiles.get(&self.variant.name))
+    }
+
+    async fn start_reference(&self) -> Result<Running, StartError> {
+        let reference = Reference::start(&self.configuration()).await?;
+        match self.meet(&reference.url).await {
             Ok((target, keys)) => {
-                let data = reference.as_ref().map(|reference| reference.folder().to_owned());
-                Ok(Running { target, reference, keys, data })
+                let server_pids = vec![reference.pid];
+                Ok(Running { target, host: Host::Reference(Box::new(reference)), keys, server_pids })
             }
             Err(error) => {
-                if let Some(reference) = reference {
-                    // Its database goes with it; why there is no key says more than how it ended.
-                    let _ = reference.stop().await;
-                }
+                // Its database goes with it; why there is no key says more than how it ended.
+                let _ = reference.stop().await;
                 Err(error.into())
             }
         }
     }
 
+    async fn start_profile(&self, profile: &Arc<Profile>) -> Result<Running, StartError> {
+        if profile.prepare.is_some() {
+            self.progress.phase(&self.subject, "preparing", None);
+            profile.prepare().await?;
+            self.progress.phase(&self.subject, "starting", None);
+        }
+        let surroundings = Surroundings {
+            postgres_url: self.resolved.postgres_url.as_deref(),
+            database_name: self.database_name(),
+            reach: self.resolved.reach(),
+        };
+        let started = Started::start(profile, &surroundings).await?;
+        match self.introduce(&started).await {
+            Ok((keys, server_pids)) => {
+                let target = started.target.clone();
+                Ok(Running { target, host: Host::Profile(Box::new(started)), keys, server_pids })
+            }
+            Err(error) => {
+                let _ = started.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The keys to send with, and whose CPU time is the target's.
+    async fn introduce(&self, started: &Started) -> Result<(Vec<String>, Vec<u32>), LaunchError> {
+        let mut keys = self.resolved.keys.clone();
+        if keys.is_empty() {
+            keys = started.keys(self.resolved.plan.organizations, &self.events_name).await?;
+        }
+        Ok((keys, started.process_ids().await?))
+    }
+
     /// The target at `url`, and the keys to send with.
     async fn meet(&self, url: &str) -> Result<(Target, Vec<String>), TargetError> {
-        let target = Target::new(url, &Reach::of(self.resolved))?;
+        let target = Target::new(url, &self.resolved.reach())?;
         let mut keys = self.resolved.keys.clone();
         if keys.is_empty() {
             for organization in 1..=self.resolved.plan.organizations {
@@ -387,6 +502,10 @@ impl Measurement<'_> {
             }
         }
         Ok((target, keys))
+    }
+
+    fn database_name(&self) -> String {
+        format!("millrace_{}", self.events_name.replace(['-', '.'], "_"))
     }
 
     fn configuration(&self) -> Configuration<'_> {
@@ -398,7 +517,7 @@ impl Measurement<'_> {
             mode: self.variant.mode.as_deref().unwrap_or("cache-first"),
             polling: self.variant.polling.as_deref().unwrap_or("wake"),
             postgres_url: self.resolved.postgres_url.as_deref(),
-            database_name: format!("millrace_{}", self.events_name.replace(['-', '.'], "_")),
+            database_name: self.database_name(),
             flags: faults.chain(leave).collect(),
         }
     }
@@ -414,9 +533,12 @@ impl Measurement<'_> {
             result.database = label("database");
             caveats.extend(label("faults").filter(|faults| !faults.is_empty()).map(|faults| self.faulty(&faults)));
         }
-        if let Some(database) = running.reference.as_mut().and_then(|reference| reference.database.as_mut()) {
+        if let Some(database) = running.host.database() {
             result.database = database.version().await.ok().map(|version| format!("PostgreSQL {version}"));
             caveats.extend(database.statements.as_ref().err().map(|reason| self.no_statement_count(reason)));
+        } else if let Host::Profile(started) = &running.host {
+            let is_sqlite = !matches!(started.profile().database, DatabaseKind::None);
+            result.database = result.database.take().or_else(|| is_sqlite.then(|| "SQLite".to_owned()));
         }
         caveats
     }

@@ -16,6 +16,8 @@ use reports::histogram::TimeHistogram;
 use reports::model::{ArrivalsCheck, ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats};
 use uuid::Uuid;
 
+use crate::dialect::NoAcknowledgement;
+
 const INTERVAL_NS: u64 = 1_000_000_000;
 /// Samples are handed over this many at a time, or as old as this: 50 ms of delay in a progress line is nothing, and a wake-up of the
 /// recording thread per request would cost the sending thread a system call.
@@ -46,12 +48,24 @@ pub struct Sample {
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SampleOutcome {
-    /// 2xx, with the id the answer gave when that is a UUID.
+    /// Acknowledged, with the id in the answer ([`crate::dialect::id_of`]).
     Accepted {
         /// HTTP status.
         status: u16,
         /// See the variant.
         id: Option<Uuid>,
+    },
+    /// 2xx, and yet no acknowledgement.
+    NotAcknowledged {
+        /// HTTP status.
+        status: u16,
+        /// Why not.
+        problem: NoAcknowledgement,
+    },
+    /// A repeat, refused as it should be.
+    Known {
+        /// HTTP status.
+        status: u16,
     },
     /// 2xx to a batch: each event was acknowledged or refused by itself.
     Batch {
@@ -272,8 +286,11 @@ impl Recorder {
             }
             SampleOutcome::Batch { status, .. } => (Some(*status), Some("events of a batch refused".to_owned())),
             SampleOutcome::Rejected { status } | SampleOutcome::FailedStatus { status } => {
-                let expected = sample.repeat && *status == 409;
-                (Some(*status), (!expected).then(|| format!("HTTP {status}")))
+                (Some(*status), Some(format!("HTTP {status}")))
+            }
+            SampleOutcome::Known { status } => (Some(*status), None),
+            SampleOutcome::NotAcknowledged { status, problem } => {
+                (Some(*status), Some(format!("HTTP {status}: {}", problem.reason())))
             }
             SampleOutcome::Failed { error } => (None, Some((*error).to_owned())),
             SampleOutcome::TimedOut => (None, Some("no whole answer within the request timeout".to_owned())),
@@ -288,7 +305,7 @@ impl Recorder {
         if sample.repeat {
             let repeats = &mut self.recording.repeats;
             repeats.sent += u64::from(sample.sent_ns.is_some());
-            repeats.refused += u64::from(status == Some(409));
+            repeats.refused += u64::from(matches!(sample.outcome, SampleOutcome::Known { .. }));
             repeats.accepted += u64::from(matches!(sample.outcome, SampleOutcome::Accepted { .. }));
         }
     }
@@ -445,8 +462,12 @@ fn counts_in_response_time(outcome: &SampleOutcome) -> bool {
 fn count(outcomes: &mut Outcomes, outcome: &SampleOutcome) {
     let counter = match outcome {
         SampleOutcome::Accepted { .. } | SampleOutcome::Batch { refused: 0, .. } => &mut outcomes.accepted,
-        SampleOutcome::Rejected { .. } | SampleOutcome::Batch { .. } => &mut outcomes.rejected,
-        SampleOutcome::FailedStatus { .. } | SampleOutcome::Failed { .. } => &mut outcomes.failed,
+        SampleOutcome::Rejected { .. } | SampleOutcome::Known { .. } | SampleOutcome::Batch { .. } => {
+            &mut outcomes.rejected
+        }
+        SampleOutcome::NotAcknowledged { .. } | SampleOutcome::FailedStatus { .. } | SampleOutcome::Failed { .. } => {
+            &mut outcomes.failed
+        }
         SampleOutcome::TimedOut => &mut outcomes.timed_out,
         SampleOutcome::NotSent => &mut outcomes.not_sent,
     };
@@ -608,7 +629,7 @@ mod tests {
 
     #[test]
     fn a_repeat_that_is_refused_is_as_it_should_be_and_one_that_is_accepted_is_not() {
-        let mut refused = sample(1, SampleOutcome::Rejected { status: 409 });
+        let mut refused = sample(1, SampleOutcome::Known { status: 409 });
         refused.repeat = true;
         let mut again = sample(2, accepted());
         again.repeat = true;

@@ -247,7 +247,8 @@ impl ServerProcess {
     }
 }
 
-fn log_end(log: &Path) -> String {
+/// The last lines of a server's log, as the end of a sentence; nothing of an empty one.
+pub fn log_end(log: &Path) -> String {
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     let end = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];

@@ -10,6 +10,7 @@ use reports::model::{self, Operation, Plan};
 use uuid::Uuid;
 
 use crate::connection::Destination;
+use crate::dialect::Dialect;
 use crate::exchange::{ANSWER_BYTES_MAX, Request};
 use crate::payload::Payloads;
 
@@ -101,10 +102,12 @@ pub struct Next<'a> {
 pub struct Requests {
     payloads: Payloads,
     headers: Vec<Vec<u8>>,
-    base_path: String,
+    event_method: &'static str,
     event_path: String,
     batch_path: String,
     inbox_path: String,
+    /// What comes before the id in it, and what after.
+    ack_path: (String, String),
     mix: Mix,
     duplicates_share: f64,
     random: ChaCha8Rng,
@@ -117,17 +120,25 @@ pub struct Requests {
 impl Requests {
     /// Requests to `destination`, whose choices follow from `seed`.
     pub fn new(destination: &Destination, payloads: Payloads, mix: Mix, duplicates_share: f64, seed: u64) -> Self {
-        let base_path = destination.base_path.clone();
         // As many as fit into an answer that is read whole, whatever their size.
         let inbox_events = ANSWER_BYTES_MAX / (payloads.payload_bytes_max() + INBOX_EVENT_FRAME_BYTES);
         let inbox_events = inbox_events.clamp(1, INBOX_EVENTS_MAX);
+        let Dialect { ingest, routes, .. } = &*destination.dialect;
+        // A plan asks for no route that there is not: see `plan::resolve`.
+        let path = |path: &str| format!("{}{path}", destination.base_path);
+        let route = |route: &Option<String>| path(route.as_deref().unwrap_or_default());
+        let inbox_path = route(&routes.inbox);
+        let separator = if inbox_path.contains('?') { '&' } else { '?' };
+        let ack_path = route(&routes.ack);
+        let (before_id, after_id) = ack_path.split_once("{id}").unwrap_or((&ack_path, ""));
         Self {
             payloads,
             headers: destination.headers.clone(),
-            event_path: format!("{base_path}/api/events"),
-            batch_path: format!("{base_path}/api/events/batch"),
-            inbox_path: format!("{base_path}/api/inbox?limit={inbox_events}"),
-            base_path,
+            event_method: ingest.method,
+            event_path: path(&ingest.path),
+            batch_path: route(&routes.batch),
+            inbox_path: format!("{inbox_path}{separator}limit={inbox_events}"),
+            ack_path: (before_id.to_owned(), after_id.to_owned()),
             mix,
             duplicates_share,
             random: ChaCha8Rng::seed_from_u64(seed),
@@ -182,7 +193,7 @@ impl Requests {
         self.body.clear();
         self.payloads.write_body(sequence, &mut self.body);
         let headers = headers(&self.headers, sequence);
-        let request = Request { method: "POST", path: &self.event_path, headers, body: Some(&self.body) };
+        let request = Request { method: self.event_method, path: &self.event_path, headers, body: Some(&self.body) };
         Next { request, operation: Operation::Ingest, sequence, events: 1, repeat: repeated.is_some() }
     }
 
@@ -204,7 +215,8 @@ impl Requests {
 
     fn ack(&mut self, sequence: u64, id: Uuid) -> Next<'_> {
         self.path.clear();
-        let _ = write!(self.path, "{}/api/ack/{id}", self.base_path);
+        let (before_id, after_id) = &self.ack_path;
+        let _ = write!(self.path, "{before_id}{id}{after_id}");
         let headers = headers(&self.headers, sequence);
         let request = Request { method: "POST", path: &self.path, headers, body: Some(b"{}") };
         Next { request, operation: Operation::Ack, sequence, events: 0, repeat: false }
@@ -233,6 +245,7 @@ mod tests {
             http2: false,
             streams: 1,
             base_path: "/base".to_owned(),
+            dialect: std::sync::Arc::default(),
             headers: Vec::new(),
         };
         for (payload_bytes, events) in [(256, 100), (64 * 1024, 15), (PAYLOAD_BYTES_MAX, 3)] {

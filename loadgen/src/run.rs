@@ -1,4 +1,5 @@
-//! `loadgen run`: every variant, as often as the plan says: start, warm-up, steady load, drain and reconcile, idle, stop.
+//! `loadgen run`: every variant, as often as the plan says, in randomised complete blocks ([`crate::blocks`]): start, warm-up, steady
+//! load, drain and reconcile, idle, stop.
 //!
 //! Order and bookkeeping only; what each phase does is in the modules it calls. Nothing here judges: that is
 //! [`reports::verdict`]'s. What has been measured is never lost: a phase that fails leaves a sentence in the result and the rest
@@ -6,8 +7,9 @@
 
 use std::time::Duration;
 
-use reports::model::{Plan, Run, Variant};
+use reports::model::{Plan, Run};
 
+use crate::blocks;
 use crate::calibrate;
 use crate::measure::{Context, Findings, Measurement};
 use crate::plan::Resolved;
@@ -28,11 +30,9 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
     let progress = Progress::start(expected_duration(plan), context.quiet);
     let mut findings = Findings::begin();
     let calibration = calibrate::short(resolved, context, &progress, &mut findings.caveats).await;
-    for repetition in 1..=plan.repeat {
-        // Rotated by one each time, so that no variant always comes first, on the coldest or the warmest machine.
-        let mut order: Vec<&Variant> = plan.variants.iter().collect();
-        order.rotate_left((repetition as usize - 1) % plan.variants.len());
-        for variant in order {
+    let orders = blocks::orders(plan.variants.len(), plan.repeat as usize, plan.seed);
+    for (repetition, order) in (1..).zip(orders) {
+        for variant in order.into_iter().map(|index| &plan.variants[index]) {
             if context.is_stopped() {
                 break;
             }

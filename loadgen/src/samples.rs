@@ -107,8 +107,12 @@ impl Rows {
         let (outcome, status) = match &sample.outcome {
             SampleOutcome::Accepted { status, .. } => ("accepted", Some(status)),
             SampleOutcome::Batch { status, refused: 0, .. } => ("accepted", Some(status)),
-            SampleOutcome::Batch { status, .. } | SampleOutcome::Rejected { status } => ("rejected", Some(status)),
-            SampleOutcome::FailedStatus { status } => ("failed", Some(status)),
+            SampleOutcome::Batch { status, .. }
+            | SampleOutcome::Rejected { status }
+            | SampleOutcome::Known { status } => ("rejected", Some(status)),
+            SampleOutcome::FailedStatus { status } | SampleOutcome::NotAcknowledged { status, .. } => {
+                ("failed", Some(status))
+            }
             SampleOutcome::Failed { .. } => ("failed", None),
             SampleOutcome::TimedOut => ("timed_out", None),
             SampleOutcome::NotSent => ("not_sent", None),

@@ -12,10 +12,10 @@ use std::time::Duration;
 use reports::histogram::TimeHistogram;
 use reports::model::Operation;
 use serde::Deserialize;
-use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connection::{Destination, Done};
+use crate::dialect::{Dialect, id_of, is_digest};
 use crate::exchange::{Answer, ExchangeError};
 use crate::pace::{Pacer, Pacing};
 use crate::pool::Pool;
@@ -77,9 +77,11 @@ impl Load {
     /// Sends it all on this thread; `begin` is told the instant from which the schedule counts, once every connection is open, and
     /// says where samples go.
     pub fn run(self, begin: impl FnOnce(u64) -> io::Result<Samples>) -> io::Result<Sent> {
+        let dialect = Arc::clone(&self.destination.dialect);
         let pool = Pool::open(self.destination, self.connections, self.clock)?;
         let begin_ns = self.clock.now_ns();
-        let log = Log { samples: begin(begin_ns)?, recent: Recent::default(), durability: None };
+        let samples = begin(begin_ns)?;
+        let log = Log { dialect, samples, recent: Recent::default(), durability: None, durability_known: false };
         let mut sending = Sending {
             clock: self.clock,
             begin_ns,
@@ -217,18 +219,11 @@ impl Sending {
 
 /// What the loop writes down.
 struct Log {
+    dialect: Arc<Dialect>,
     samples: Samples,
     recent: Recent,
     durability: Option<String>,
-}
-
-/// The parts of an acknowledgement that are looked at.
-#[derive(Deserialize)]
-struct Acknowledgement<'a> {
-    #[serde(borrow)]
-    id: Option<&'a str>,
-    #[serde(borrow)]
-    durability: Option<&'a str>,
+    durability_known: bool,
 }
 
 /// An item of the answer to a batch.
@@ -260,13 +255,11 @@ impl Log {
             Err(ExchangeError::TimedOut) => return SampleOutcome::TimedOut,
             Err(error) => return SampleOutcome::Failed { error: error.reason() },
         };
+        let ingest = &self.dialect.ingest;
         match status {
+            _ if flight.repeat && ingest.duplicate_statuses.contains(status) => SampleOutcome::Known { status },
             200..300 => match flight.operation {
-                Operation::Ingest => {
-                    let id = self.acknowledgement(body);
-                    self.recent.acknowledged(flight.sequence, id, done_ns);
-                    SampleOutcome::Accepted { status, id }
-                }
+                Operation::Ingest => self.acknowledgement(status, body, flight.sequence, done_ns),
                 Operation::Batch => self.batch(status, body, flight, done_ns),
                 Operation::Inbox | Operation::Ack => SampleOutcome::Accepted { status, id: None },
             },
@@ -275,12 +268,19 @@ impl Log {
         }
     }
 
-    fn acknowledgement(&mut self, body: &[u8]) -> Option<Uuid> {
-        let acknowledgement: Acknowledgement<'_> = serde_json::from_slice(body).ok()?;
-        if self.durability.is_none() {
-            self.durability = acknowledgement.durability.map(str::to_owned);
+    /// A status alone acknowledges nothing: what the answer says is looked at.
+    fn acknowledgement(&mut self, status: u16, body: &[u8], sequence: u64, done_ns: u64) -> SampleOutcome {
+        let ingest = &self.dialect.ingest;
+        let id = match ingest.acknowledgement(status, body) {
+            Ok(id) => id,
+            Err(problem) => return SampleOutcome::NotAcknowledged { status, problem },
+        };
+        if !self.durability_known {
+            // Once: all answers of one target say the same.
+            (self.durability, self.durability_known) = (ingest.durability(body), true);
         }
-        acknowledgement.id?.parse().ok()
+        self.recent.acknowledged(sequence, id.filter(|id| !is_digest(*id)), done_ns);
+        SampleOutcome::Accepted { status, id }
     }
 
     /// Each item of a batch is acknowledged by itself.
@@ -292,11 +292,10 @@ impl Log {
             return SampleOutcome::Failed { error: "answer to a batch does not have a result for each event" };
         }
         let accepted = results.iter().zip(flight.sequence..).filter(|(item, _)| (200..300).contains(&item.status));
-        let acknowledged: Box<[_]> =
-            accepted.map(|(item, sequence)| (sequence, item.id.and_then(|id| id.parse().ok()))).collect();
+        let acknowledged: Box<[_]> = accepted.map(|(item, sequence)| (sequence, item.id.map(id_of))).collect();
         // Only the first one belongs to the organisation that its number says: a repeat or an ack of another would name the wrong one.
         if let Some(&(sequence, id)) = acknowledged.first().filter(|(sequence, _)| *sequence == flight.sequence) {
-            self.recent.acknowledged(sequence, id, done_ns);
+            self.recent.acknowledged(sequence, id.filter(|id| !is_digest(*id)), done_ns);
         }
         SampleOutcome::Batch { status, refused: flight.events - acknowledged.len() as u32, acknowledged }
     }

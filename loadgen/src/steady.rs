@@ -57,8 +57,8 @@ pub struct Steady<'a> {
     pub rows: Option<Rows>,
     /// Kept up to date for the progress line.
     pub snapshot: Arc<Mutex<Snapshot>>,
-    /// Process of the server, when it is ours.
-    pub server_pid: Option<u32>,
+    /// Processes of the server, without their descendants; none: not known.
+    pub server_pids: Vec<u32>,
     /// Database of the server, when it is ours.
     pub database: Option<&'a mut FreshDatabase>,
 }
@@ -124,7 +124,7 @@ impl Steady<'_> {
         };
         let before = self.usage(&database_pids).await;
         let steady_end_ns = steady_begin_ns + self.plan.duration_ms * 1_000_000;
-        let mut health = HealthWatch::begin(self.clock, steady_end_ns, self.server_pid);
+        let mut health = HealthWatch::begin(self.clock, steady_end_ns, self.server_pids.first().copied());
         let backlog = self.watch(steady_begin_ns, steady_end_ns, &thread, &mut health).await;
         let after = self.usage(&database_pids).await;
         let mut resources = resources(&before, &after);
@@ -226,15 +226,17 @@ impl Steady<'_> {
         if !self.target.is_local() {
             return Some(generator_s);
         }
-        self.server_pid?;
+        if self.server_pids.is_empty() {
+            return None;
+        }
         let database_s = if self.database.is_some() { resources.database_cpu_s? } else { 0.0 };
         Some(generator_s + resources.server_cpu_s? + database_s)
     }
 
     async fn usage(&self, database_pids: &[u32]) -> Usage {
-        let server = match self.server_pid {
-            Some(pid) => ProcessUsage::of(pid),
-            None => self.target.metrics().await.map_or_else(ProcessUsage::default, |scrape| ProcessUsage {
+        let server = match self.server_pids[..] {
+            [_, ..] => ProcessUsage::of_trees(&self.server_pids),
+            [] => self.target.metrics().await.map_or_else(ProcessUsage::default, |scrape| ProcessUsage {
                 cpu_s: scrape.get("process_cpu_seconds_total"),
                 rss_peak_bytes: scrape.get("process_resident_memory_bytes").map(|bytes| bytes as u64),
             }),

@@ -1,25 +1,24 @@
-//! A target as the load generator meets it: over HTTP, by the routes of the contract. Control calls only; the load has its own
-//! connections ([`crate::connection`]).
+//! A target as the load generator meets it: over HTTP, in its dialect. Control calls only; the load has its own connections
+//! ([`crate::connection`]).
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reports::model::HttpVersion;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use url::{Position, Url};
 use uuid::Uuid;
 
 use crate::connection::Destination;
+use crate::dialect::{Dialect, Statuses, id_of};
 use crate::http2::Origin;
 use crate::observe::prometheus::Scrape;
-use crate::plan::Resolved;
 use crate::stream::Door;
 use crate::tls::{self, Trust};
 
@@ -37,6 +36,7 @@ pub const INBOX_PAGE_EVENTS: usize = 1_000;
 pub struct Target {
     client: Client,
     base: Url,
+    dialect: Arc<Dialect>,
     /// For the load's connections, when the target speaks TLS.
     load_tls: Option<Arc<ClientConfig>>,
     http2: bool,
@@ -64,17 +64,6 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// The plan's.
-    pub fn of(resolved: &Resolved) -> Self {
-        let plan = &resolved.plan;
-        Self {
-            http2: plan.http == HttpVersion::Http2,
-            streams: plan.streams as usize,
-            tls_ca: resolved.tls_ca.clone(),
-            tls_insecure: plan.tls_insecure,
-        }
-    }
-
     fn trust(&self) -> Trust<'_> {
         match &self.tls_ca {
             _ if self.tls_insecure => Trust::Anybody,
@@ -111,6 +100,9 @@ pub enum TargetError {
         /// What to do.
         remedy: &'static str,
     },
+    /// It has no such route.
+    #[error("its profile says that it has no {0}; give the path as [routes] {0}, or leave out what needs it")]
+    Absent(&'static str),
     /// The answer does not follow the contract.
     #[error("{call} was answered with something else than the contract says: {reason}")]
     Unexpected {
@@ -124,7 +116,8 @@ pub enum TargetError {
 /// One event as a target shows it.
 #[derive(Debug, Deserialize)]
 pub struct ShownEvent<'a> {
-    /// Its id.
+    /// Its id, as [`id_of`] has it.
+    #[serde(default, deserialize_with = "any_id")]
     pub id: Option<Uuid>,
     /// As sent.
     pub dedup_id: Option<String>,
@@ -147,33 +140,38 @@ struct WebhookSet {
     secret: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct GeneratedKey {
-    api_key: String,
+/// Text or a number.
+fn any_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Shown {
+        Text(String),
+        Number(u64),
+    }
+    let shown = Option::<Shown>::deserialize(deserializer)?;
+    Ok(shown.map(|shown| match shown {
+        Shown::Text(text) => id_of(&text),
+        Shown::Number(number) => id_of(&number.to_string()),
+    }))
 }
 
 /// What came of sending an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// It was acknowledged, under this id.
-    Acknowledged(Uuid),
+    /// It was acknowledged, under this id, if it has one.
+    Acknowledged(Option<Uuid>),
     /// The target has it already (409), under this id.
     Known(Option<Uuid>),
 }
 
-#[derive(Deserialize)]
-struct Accepted {
-    id: Uuid,
-}
-
-#[derive(Deserialize)]
-struct Conflict {
-    id: Option<Uuid>,
-}
-
 impl Target {
-    /// A target at `url` (`http://HOST:PORT` or `https://…`).
+    /// A target at `url` (`http://HOST:PORT` or `https://…`) that follows the contract.
     pub fn new(url: &str, reach: &Reach) -> Result<Self, TargetError> {
+        Self::speaking(url, reach, Arc::new(Dialect::contract()))
+    }
+
+    /// A target at `url` that is spoken to like this.
+    pub fn speaking(url: &str, reach: &Reach, dialect: Arc<Dialect>) -> Result<Self, TargetError> {
         let bad = || TargetError::BadUrl(url.to_owned());
         let base: Url = url.parse().map_err(|_| bad())?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -191,12 +189,17 @@ impl Target {
             "https" => Some(Arc::new(tls(&either[..1])?)),
             _ => None,
         };
-        Ok(Self { client, base, load_tls, http2: reach.http2, streams: reach.streams })
+        Ok(Self { client, base, dialect, load_tls, http2: reach.http2, streams: reach.streams })
     }
 
     /// Its base URL, without a slash at the end.
     pub fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// How it is spoken to.
+    pub fn dialect(&self) -> &Arc<Dialect> {
+        &self.dialect
     }
 
     /// Whether it runs on this machine.
@@ -216,12 +219,15 @@ impl Target {
     pub fn destination(&self, keys: &[String]) -> Result<Destination, TargetError> {
         let host = &self.base[Position::BeforeHost..Position::AfterPort];
         let headers = keys.iter().map(|key| {
-            let fit = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-            let headers = format!("host: {host}\r\nauthorization: Bearer {key}\r\n");
-            fit.then(|| headers.into_bytes()).ok_or_else(|| TargetError::Unexpected {
-                call: "the API key".to_owned(),
-                reason: "it is no header value".to_owned(),
-            })
+            let mut lines = format!("host: {host}\r\n");
+            for (name, value) in self.dialect.headers_with(key).iter().chain(&self.dialect.ingest.headers) {
+                if !is_header_value(value) {
+                    let (call, reason) = (format!("the header {name}"), "it is no header value".to_owned());
+                    return Err(TargetError::Unexpected { call, reason });
+                }
+                lines += &format!("{name}: {value}\r\n");
+            }
+            Ok(lines.into_bytes())
         });
         let name = || {
             let name = self.base.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -238,46 +244,71 @@ impl Target {
             http2: self.http2,
             streams: self.streams,
             base_path: self.base.path().trim_end_matches('/').to_owned(),
+            dialect: Arc::clone(&self.dialect),
             headers: headers.collect::<Result<_, _>>()?,
         })
     }
 
-    /// Asks the target for the key of a new organisation.
+    /// Asks the target for the key of a new organisation, whose name is plain text without quotes and backslashes.
     pub async fn generate_key(&self, organization_name: &str) -> Result<String, TargetError> {
-        let body = serde_json::json!({ "organization_name": organization_name, "tier": "enterprise" });
-        let call = "POST /api/keys/generate";
-        let response = self.call(call, self.client.post(self.at(&["api", "keys", "generate"])).json(&body)).await?;
+        let route = &self.dialect.key;
+        let call = format!("{} {}", route.method, route.path);
+        let body = route.body.replace("{organization}", organization_name);
+        let request = with_headers(self.request(route.method, &route.path), &self.dialect.headers);
+        let request = with_headers(request, &route.headers).header(CONTENT_TYPE, "application/json").body(body);
         let remedy = "give the key of an organisation with --api-key KEY";
-        let answer = whole(call, successful(call, response, remedy)?).await?;
-        let key: GeneratedKey = parse(call, &answer)?;
-        Ok(key.api_key)
+        let response = expected(&call, self.call(&call, request).await?, &route.statuses, remedy)?;
+        let answer = whole(&call, response).await?;
+        let unexpected = |reason: String| TargetError::Unexpected { call: call.clone(), reason };
+        let key = route.pointer.find(&answer).map_err(|error| unexpected(error.to_string()))?;
+        let key = key.ok_or_else(|| unexpected(format!("there is no key at {} in it", route.pointer)))?;
+        match key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(key.into_owned()),
+            false => Err(unexpected("the key is no header value".to_owned())),
+        }
     }
 
     /// Whether it says that it can take events.
     pub async fn is_ready(&self) -> bool {
-        let answer = self.client.get(self.at(&["readyz"])).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+        let ready = &self.dialect.ready;
+        match &ready.path {
+            Some(path) => {
+                let request = with_headers(self.request("GET", path), &self.dialect.headers);
+                request.send().await.is_ok_and(|answer| ready.statuses.contains(answer.status().as_u16()))
+            }
+            None => match self.address() {
+                Ok(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
+                Err(_) => false,
+            },
+        }
     }
 
     /// Sends one event, outside of any load.
     pub async fn send_event(&self, key: &str, body: Bytes) -> Result<Sending, TargetError> {
-        let call = "POST /api/events";
-        let request = self.client.post(self.at(&["api", "events"])).bearer_auth(key);
-        let response = self.call(call, request.header(CONTENT_TYPE, "application/json").body(body)).await?;
-        if response.status() == StatusCode::CONFLICT {
-            let Conflict { id } = parse(call, &whole(call, response).await?)?;
+        let ingest = &self.dialect.ingest;
+        let call = format!("{} {}", ingest.method, ingest.path);
+        let request = with_headers(self.authorized(ingest.method, &ingest.path, key), &ingest.headers);
+        let response = self.call(&call, request.header(CONTENT_TYPE, "application/json").body(body)).await?;
+        let status = response.status();
+        if !ingest.statuses.contains(status.as_u16()) && ingest.duplicate_statuses.contains(status.as_u16()) {
+            let answer = whole(&call, response).await?;
+            let id = ingest.id.as_ref().and_then(|pointer| pointer.find(&answer).ok()?).map(|id| id_of(&id));
             return Ok(Sending::Known(id));
         }
-        let answer = whole(call, successful(call, response, "it should take an event it did not answer")?).await?;
-        let Accepted { id } = parse(call, &answer)?;
-        Ok(Sending::Acknowledged(id))
+        let remedy = "it should take an event it did not answer";
+        let answer = whole(&call, expected(&call, response, &ingest.statuses, remedy)?).await?;
+        let acknowledged = ingest.acknowledgement(status.as_u16(), &answer);
+        acknowledged
+            .map(Sending::Acknowledged)
+            .map_err(|problem| TargetError::Unexpected { call, reason: problem.reason().to_owned() })
     }
 
     /// Has the events of this key's organisation delivered to `url`; the secret that deliveries are signed with, as the target shows it.
     pub async fn set_webhook(&self, key: &str, url: &str) -> Result<Option<String>, TargetError> {
-        let call = "POST /api/webhook/config";
+        let path = self.dialect.routes.webhook.as_deref().ok_or(TargetError::Absent("webhook"))?;
+        let call = &format!("POST {path}");
         let body = serde_json::json!({ "webhook_url": url });
-        let request = self.client.post(self.at(&["api", "webhook", "config"])).bearer_auth(key).json(&body);
+        let request = self.authorized("POST", path, key).json(&body);
         let remedy = "give it leave to use 127.0.0.1 (the reference server: --webhook-private-addresses), or leave --webhooks out";
         let answer = whole(call, successful(call, self.call(call, request).await?, remedy)?).await?;
         let set: WebhookSet = parse(call, &answer)?;
@@ -286,7 +317,8 @@ impl Target {
 
     /// Scrapes `/metrics`; `None` when the target has none.
     pub async fn metrics(&self) -> Option<Scrape> {
-        let response = self.client.get(self.at(&["metrics"])).send().await.ok()?.error_for_status().ok()?;
+        let request = with_headers(self.request("GET", self.dialect.routes.metrics.as_deref()?), &self.dialect.headers);
+        let response = request.send().await.ok()?.error_for_status().ok()?;
         let text = within(response, METRICS_BYTES_MAX).await.ok()?;
         Some(Scrape::parse(&String::from_utf8_lossy(&text)))
     }
@@ -298,13 +330,14 @@ impl Target {
         cursor: Option<&str>,
         mut each: impl FnMut(ShownEvent<'_>),
     ) -> Result<Option<String>, TargetError> {
-        let mut url = self.at(&["api", "inbox"]);
-        url.query_pairs_mut().append_pair("limit", &INBOX_PAGE_EVENTS.to_string());
-        if let Some(cursor) = cursor {
-            url.query_pairs_mut().append_pair("cursor", cursor);
-        }
-        let call = "GET /api/inbox";
-        let response = self.call(call, self.client.get(url).bearer_auth(key)).await?;
+        let path = self.dialect.routes.inbox.as_deref().ok_or(TargetError::Absent("inbox"))?;
+        let mut page = url::form_urlencoded::Serializer::new(String::new());
+        page.append_pair("limit", &INBOX_PAGE_EVENTS.to_string());
+        page.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let call = &format!("GET {path}");
+        let request = self.authorized("GET", &format!("{path}{separator}{}", page.finish()), key);
+        let response = self.call(call, request).await?;
         let remedy = "a target that cannot show what it keeps is run with --no-ledger";
         let answer = whole(call, successful(call, response, remedy)?).await?;
         let page: Page<'_> = parse(call, &answer)?;
@@ -314,9 +347,10 @@ impl Target {
 
     /// Shows event `id` to `each`; that the target does not have it is an error, too.
     pub async fn event(&self, key: &str, id: Uuid, each: impl FnOnce(ShownEvent<'_>)) -> Result<(), TargetError> {
-        let call = "GET /api/events/{id}";
-        let response =
-            self.call(call, self.client.get(self.at(&["api", "events", &id.to_string()])).bearer_auth(key)).await?;
+        let path = self.dialect.routes.event.as_deref().ok_or(TargetError::Absent("event"))?;
+        let call = &format!("GET {path}");
+        let request = self.authorized("GET", &path.replace("{id}", &id.to_string()), key);
+        let response = self.call(call, request).await?;
         let answer = whole(call, successful(call, response, "it should show an event it acknowledged")?).await?;
         each(parse(call, &answer)?);
         Ok(())
@@ -329,12 +363,17 @@ impl Target {
         Ok(persisted_at)
     }
 
-    fn at(&self, segments: &[&str]) -> Url {
+    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let mut url = self.base.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        url
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url.set_query(query);
+        let method = if method == "GET" { Method::GET } else { method.parse().unwrap_or(Method::POST) };
+        self.client.request(method, url)
+    }
+
+    fn authorized(&self, method: &str, path: &str, key: &str) -> RequestBuilder {
+        with_headers(self.request(method, path), &self.dialect.headers_with(key))
     }
 
     async fn call(&self, call: &str, request: RequestBuilder) -> Result<Response, TargetError> {
@@ -346,8 +385,28 @@ impl Target {
 }
 
 fn successful(call: &str, response: Response, remedy: &'static str) -> Result<Response, TargetError> {
+    expected(call, response, &Statuses::Success, remedy)
+}
+
+fn expected(
+    call: &str,
+    response: Response,
+    statuses: &Statuses,
+    remedy: &'static str,
+) -> Result<Response, TargetError> {
     let status = response.status();
-    if status.is_success() { Ok(response) } else { Err(TargetError::Refused { call: call.to_owned(), status, remedy }) }
+    match statuses.contains(status.as_u16()) {
+        true => Ok(response),
+        false => Err(TargetError::Refused { call: call.to_owned(), status, remedy }),
+    }
+}
+
+fn with_headers(request: RequestBuilder, headers: &[(String, String)]) -> RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+}
+
+fn is_header_value(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
 async fn whole(call: &str, response: Response) -> Result<Vec<u8>, TargetError> {

@@ -342,7 +342,8 @@ fn idle(policy: &str, seconds: u64) -> Idle {
 }
 
 fn variant(name: &str, mode: &str, polling: &str, role: Option<Role>) -> Variant {
-    Variant { name: name.to_owned(), url: None, mode: Some(mode.to_owned()), polling: Some(polling.to_owned()), role }
+    let (mode, polling) = (Some(mode.to_owned()), Some(polling.to_owned()));
+    Variant { name: name.to_owned(), url: None, mode, polling, role, profile: None }
 }
 
 fn result(v: &Variant, repetition: u32, b: Behaviour, idle_seconds: u64) -> TargetResult {

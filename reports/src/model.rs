@@ -78,7 +78,7 @@ pub struct Plan {
     pub name: String,
     /// What is measured, in the order given; each repetition runs all of them, rotated by one.
     pub variants: Vec<Variant>,
-    /// Database kind the reference server is started on (`sqlite`, `postgres`), or `null` for a target that already runs.
+    /// Kinds of database that servers are started on (`sqlite`, `postgres`, `postgres, sqlite`), or `null` for targets that already run.
     pub database: Option<String>,
     /// How the intended send times are drawn.
     pub arrivals: Arrivals,
@@ -160,7 +160,7 @@ pub struct Plan {
 pub struct Variant {
     /// Short name, unique within the plan, used as heading and in objectives: `cache-first`, `cache-first/adaptive`, a host.
     pub name: String,
-    /// URL of a server that already runs, or `null`: the reference server is started.
+    /// URL of a server that already runs, or `null`: it is started, from its profile or as the reference server.
     pub url: Option<String>,
     /// Mode of the reference server.
     pub mode: Option<String>,
@@ -168,6 +168,22 @@ pub struct Variant {
     pub polling: Option<String>,
     /// Which side of a before-and-after table this is: `old` or `new`.
     pub role: Option<Role>,
+    /// The profile that describes it; `null`: the contract does.
+    #[serde(default)]
+    pub profile: Option<VariantProfile>,
+}
+
+/// What a target's profile says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VariantProfile {
+    /// Name of the implementation.
+    pub name: String,
+    /// Name of the configuration; `null`: the default one.
+    pub label: Option<String>,
+    /// A line for people.
+    pub description: Option<String>,
+    /// Ids of the rules of the contract that it claims to follow; `null`: all of them.
+    pub claims: Option<Vec<String>>,
 }
 
 /// Side of a comparison.

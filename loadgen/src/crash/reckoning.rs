@@ -91,7 +91,7 @@ impl Account {
             };
             self.resent += 1;
             let id = match sending {
-                Sending::Acknowledged(id) => Some(id),
+                Sending::Acknowledged(id) => id,
                 Sending::Known(id) => {
                     self.resent_known += 1;
                     id

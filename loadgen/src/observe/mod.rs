@@ -7,4 +7,5 @@ pub mod postgres;
 pub mod process;
 pub mod processors;
 pub mod prometheus;
+pub mod rows;
 pub mod threads;

@@ -1,5 +1,5 @@
 //! PostgreSQL seen from outside the server: statements counted by `pg_stat_statements`, the database's own processes, a fresh
-//! database for each repetition.
+//! database for each repetition, or one that was there before.
 //!
 //! One connection, opened before anything is counted. Its own statements all name `pg_stat_statements` or `pg_stat_activity` or run
 //! outside the counted window, so they never count as the target's.
@@ -11,12 +11,13 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 /// Statement texts are cut to this many characters.
 const STATEMENT_CHARACTERS_MAX: i32 = 200;
 
-/// A database made for one repetition; dropped by [`FreshDatabase::remove`].
+/// A database made for one repetition, dropped by [`FreshDatabase::remove`]; or one that is only looked at.
 #[derive(Debug)]
 pub struct FreshDatabase {
     admin: PgConnection,
     name: String,
-    /// URL of the new database.
+    is_fresh: bool,
+    /// URL of the database.
     pub url: String,
     /// Whether `pg_stat_statements` counts here; else why not.
     pub statements: Result<(), String>,
@@ -25,11 +26,15 @@ pub struct FreshDatabase {
 /// What the server's PostgreSQL is and does could not be told.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// `--database` does not parse.
-    #[error("--database is not a PostgreSQL URL: {0}; give postgres://USER@HOST:PORT/NAME")]
+    /// `--database` (or `[database] url`) does not parse.
+    #[error(
+        "--database (or [database] url of a profile) is not a PostgreSQL URL: {0}; give postgres://USER@HOST:PORT/NAME"
+    )]
     Url(sqlx::Error),
     /// No connection.
-    #[error("no connection to PostgreSQL at --database: {0}; is it running, and may this user connect?")]
+    #[error(
+        "no connection to PostgreSQL at --database (or [database] url): {0}; is it running, and may this user connect?"
+    )]
     Connect(sqlx::Error),
     /// No database could be made.
     #[error("PostgreSQL refused to make a database for this run: {0}; the user of --database needs the right CREATEDB")]
@@ -51,7 +56,17 @@ impl FreshDatabase {
         let create = AssertSqlSafe(format!(r#"CREATE DATABASE "{name}""#));
         admin.execute(create).await.map_err(PostgresError::Create)?;
         let statements = enable_statements(&mut admin).await.map_err(|error| error.to_string());
-        Ok(Self { admin, name: name.to_owned(), url: with_database(url, name), statements })
+        Ok(Self { admin, name: name.to_owned(), is_fresh: true, url: with_database(url, name), statements })
+    }
+
+    /// The database of `url`, in which nothing is made or dropped.
+    pub async fn attach(url: &str) -> Result<Self, PostgresError> {
+        let options: PgConnectOptions = url.parse().map_err(PostgresError::Url)?;
+        let mut admin = PgConnection::connect_with(&options).await.map_err(PostgresError::Connect)?;
+        let name = admin.fetch_one("SELECT current_database()::text").await?.try_get(0)?;
+        let counted = admin.execute("SELECT count(*) FROM pg_stat_statements").await;
+        let statements = counted.map(drop).map_err(|error| error.to_string());
+        Ok(Self { admin, name, is_fresh: false, url: url.to_owned(), statements })
     }
 
     /// Version of PostgreSQL, such as `15.18`.
@@ -64,9 +79,11 @@ impl FreshDatabase {
     pub async fn statement_counts(&mut self) -> Result<StatementCounts, PostgresError> {
         let query = sqlx::query(
             "SELECT queryid, left(query, $2), sum(calls)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid \
-             WHERE d.datname = $1 AND toplevel GROUP BY 1, 2",
+             WHERE d.datname = $1 AND toplevel AND ($3 OR query NOT LIKE '%pg_stat_%') GROUP BY 1, 2",
         );
-        let rows = query.bind(&self.name).bind(STATEMENT_CHARACTERS_MAX).fetch_all(&mut self.admin).await?;
+        // In a database that is only looked at, our own statements are counted, too.
+        let query = query.bind(&self.name).bind(STATEMENT_CHARACTERS_MAX).bind(self.is_fresh);
+        let rows = query.fetch_all(&mut self.admin).await?;
         let counts = rows.iter().map(|row| {
             let calls: i64 = row.try_get(2)?;
             Ok((row.try_get(0)?, row.try_get(1)?, calls as u64))
@@ -101,8 +118,11 @@ impl FreshDatabase {
         Ok(found)
     }
 
-    /// Drops the database, whoever is still connected to it.
+    /// Drops the database if it was made here, whoever is still connected to it.
     pub async fn remove(mut self) -> Result<(), PostgresError> {
+        if !self.is_fresh {
+            return Ok(());
+        }
         let drop = AssertSqlSafe(format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, self.name));
         self.admin.execute(drop).await?;
         Ok(())

@@ -20,6 +20,19 @@ impl ProcessUsage {
         }
     }
 
+    /// Of processes and all their descendants, also of those that have ended if somebody waited for them. Memory is the sum of what
+    /// each had at most: what they share counts for each.
+    pub fn of_trees(roots: &[u32]) -> Self {
+        let mut all = Self::default();
+        for pid in with_descendants(roots) {
+            let path = format!("/proc/{pid}/stat");
+            // cutime and cstime are fields 16 and 17: what children used that are gone.
+            all.cpu_s = sum(all.cpu_s, ticks_s(&path, 11..15));
+            all.rss_peak_bytes = sum(all.rss_peak_bytes, rss_peak_bytes(&format!("/proc/{pid}/status")));
+        }
+        all
+    }
+
     /// Of this process.
     pub fn own() -> Self {
         Self { cpu_s: cpu_s("/proc/self/stat"), rss_peak_bytes: rss_peak_bytes("/proc/self/status") }
@@ -31,13 +44,59 @@ pub fn cpu_s_of_all(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|&pid| ProcessUsage::of(pid).cpu_s).sum()
 }
 
+/// These processes and what they started, as far as it runs now.
+pub fn with_descendants(roots: &[u32]) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut all: Vec<u32> = roots.iter().copied().filter(|root| parents.iter().any(|(pid, _)| pid == root)).collect();
+    let mut next = 0;
+    while let Some(&parent) = all.get(next) {
+        let children = parents.iter().filter(|(pid, of)| *of == parent && !all.contains(pid)).map(|(pid, _)| *pid);
+        let children: Vec<u32> = children.collect();
+        all.extend(children);
+        next += 1;
+    }
+    all
+}
+
+/// Whether any process is in the group of this number.
+pub fn is_group(group: u32) -> bool {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.any(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        numbers(&stat).and_then(|mut numbers| numbers.nth(2)) == Some(group.to_string().as_str())
+    })
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    numbers(&stat)?.nth(1)?.parse().ok()
+}
+
+fn sum<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    }
+}
+
+/// utime and stime are fields 14 and 15 of proc(5), the 12th and 13th after the command.
 fn cpu_s(path: &str) -> Option<f64> {
+    ticks_s(path, 11..13)
+}
+
+/// The sum of these fields, counted from the one after the command.
+fn ticks_s(path: &str, fields: std::ops::Range<usize>) -> Option<f64> {
     let stat = fs::read_to_string(path).ok()?;
-    // The command may hold spaces and parentheses; the numbers begin after the last one. utime and stime are fields 14 and 15 of
-    // proc(5), the 12th and 13th after the command.
-    let mut numbers = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let ticks = numbers.next()?.parse::<f64>().ok()? + numbers.next()?.parse::<f64>().ok()?;
-    Some(ticks / rustix::param::clock_ticks_per_second() as f64)
+    let ticks = numbers(&stat)?.skip(fields.start).take(fields.len()).map(str::parse::<f64>);
+    Some(ticks.sum::<Result<f64, _>>().ok()? / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// What comes after the command, which may hold spaces and parentheses.
+fn numbers(stat: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace())
 }
 
 fn rss_peak_bytes(path: &str) -> Option<u64> {
@@ -71,5 +130,32 @@ mod tests {
     fn a_process_that_is_gone_has_no_numbers() {
         assert_eq!(ProcessUsage::of(u32::MAX), ProcessUsage::default());
         assert_eq!(cpu_s_of_all(&[u32::MAX]), 0.0);
+        assert_eq!(ProcessUsage::of_trees(&[u32::MAX]), ProcessUsage::default());
+    }
+
+    #[test]
+    fn what_children_and_their_children_use_counts_also_when_they_are_gone() {
+        use std::io::{BufRead, BufReader, Write};
+        use std::process::{Command, Stdio};
+        // A shell that waits for a grandchild that works, says so, and stays.
+        let work =
+            "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo done; sleep 600 & read line; kill $!";
+        let shell = Command::new("sh").args(["-c", work]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut shell = shell.expect("a shell");
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let usage = ProcessUsage::of_trees(&[shell.id()]);
+        let own = ProcessUsage::of(shell.id());
+        // The `sleep` may not have been started yet.
+        let begin = std::time::Instant::now();
+        while with_descendants(&[shell.id()]).len() < 2 && begin.elapsed().as_secs() < 10 {
+            std::thread::yield_now();
+        }
+        let family = with_descendants(&[shell.id()]);
+        shell.stdin.take().expect("piped").write_all(b"\n").expect("a line");
+        shell.wait().expect("it ends");
+        assert!(usage.cpu_s > own.cpu_s.map(|own| own + 0.01), "{usage:?} {own:?}");
+        assert!(usage.rss_peak_bytes >= own.rss_peak_bytes);
+        assert_eq!((family.len(), family[0]), (2, shell.id()), "{family:?}");
     }
 }

@@ -2,13 +2,18 @@
 //! without having been kept.
 
 mod sizes;
+mod template;
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
+use serde_json::Value;
+
+use self::template::Piece;
 
 pub use self::sizes::Sizes;
+pub use self::template::{BodyTemplate, PLACEHOLDERS};
 
 /// Smallest payload, bytes: the sequence number and an empty fill.
 pub const PAYLOAD_BYTES_MIN: u32 = PAYLOAD_FRAME_BYTES as u32;
@@ -21,9 +26,10 @@ const SEQUENCE_DIGITS: usize = 12;
 const PAYLOAD_FRAME_BYTES: usize = r#"{"sequence":"","fill":""}"#.len() + SEQUENCE_DIGITS;
 /// A fill this long is this run's alone: that another run's is the same by chance is out of the question (36^16).
 const FILL_BYTES_TELLING: usize = 16;
-/// What closes the payload, and what closes the event.
+/// Smallest payload by which an event can be recognised, bytes.
+pub const PAYLOAD_BYTES_TELLING: u32 = (PAYLOAD_FRAME_BYTES + FILL_BYTES_TELLING) as u32;
+/// What closes the payload.
 const PAYLOAD_END: &[u8] = br#""}"#;
-const EVENT_END: &[u8] = b"}";
 
 /// Makes and recognises the events of one run. Cloned, not shared, between threads.
 #[derive(Clone, Debug)]
@@ -33,9 +39,12 @@ pub struct Payloads {
     seed: u64,
     /// An event up to the end of its fill, which is as long as the largest payload needs; a smaller one takes less of it.
     template: Vec<u8>,
-    dedup_digits_at: usize,
     payload_at: usize,
-    payload_digits_at: usize,
+    /// Where the number of the event is in it.
+    digits_at: Vec<usize>,
+    /// What comes after the payload, and where the number is in that.
+    end: Vec<u8>,
+    end_digits_at: Vec<usize>,
     /// The payload that was asked for last.
     payload: Vec<u8>,
 }
@@ -49,25 +58,25 @@ struct Content<'a> {
 
 impl Payloads {
     /// Events of run `run_id` (letters, digits, hyphens and dots) with payloads of these sizes (a number: all alike), each
-    /// [`PAYLOAD_BYTES_MIN`] to [`PAYLOAD_BYTES_MAX`].
+    /// [`PAYLOAD_BYTES_MIN`] to [`PAYLOAD_BYTES_MAX`], in the contract's body.
     pub fn new(run_id: &str, sizes: impl Into<Sizes>, seed: u64) -> Self {
+        Self::with_template(run_id, sizes, seed, &BodyTemplate::contract())
+    }
+
+    /// The same in another body.
+    pub fn with_template(run_id: &str, sizes: impl Into<Sizes>, seed: u64, body: &BodyTemplate) -> Self {
         let sizes = sizes.into();
-        let digits = "0".repeat(SEQUENCE_DIGITS);
         let fill = fill(sizes.bytes_max() as usize - PAYLOAD_FRAME_BYTES, seed, run_id);
-        let head = format!(r#"{{"type":"millrace.load","dedup_id":"{run_id}."#);
-        let to_payload = format!(r#"{head}{digits}","payload":"#);
-        let to_digits = format!(r#"{to_payload}{{"sequence":""#);
-        let template = format!(r#"{to_digits}{digits}","fill":"{fill}"#);
-        Self {
-            run_id: run_id.to_owned(),
-            sizes,
-            seed,
-            dedup_digits_at: head.len(),
-            payload_at: to_payload.len(),
-            payload_digits_at: to_digits.len(),
-            template: template.into_bytes(),
-            payload: Vec::new(),
-        }
+        let (mut template, mut digits_at) = filled_in(&body.before, run_id);
+        let payload_at = template.len();
+        let frame =
+            [Piece::Text(r#"{"sequence":""#.to_owned()), Piece::Sequence, Piece::Text(format!(r#"","fill":"{fill}"#))];
+        let (payload, payload_digits_at) = filled_in(&frame, run_id);
+        template.extend_from_slice(&payload);
+        digits_at.extend(payload_digits_at.iter().map(|at| payload_at + at));
+        let (end, end_digits_at) = filled_in(&body.after, run_id);
+        let run_id = run_id.to_owned();
+        Self { run_id, sizes, seed, template, payload_at, digits_at, end, end_digits_at, payload: Vec::new() }
     }
 
     /// The request body of event `sequence`.
@@ -79,17 +88,17 @@ impl Payloads {
 
     /// Length of the request body of event `sequence`.
     pub fn body_bytes(&self, sequence: u64) -> usize {
-        self.payload_at + self.payload_bytes(sequence) + EVENT_END.len()
+        self.payload_at + self.payload_bytes(sequence) + self.end.len()
     }
 
     /// Appends the request body of event `sequence` to `to`.
     pub fn write_body(&mut self, sequence: u64, to: &mut Vec<u8>) {
         self.write_digits(sequence);
         let fill_end = self.payload_at + self.payload_bytes(sequence) - PAYLOAD_END.len();
-        to.reserve(fill_end + PAYLOAD_END.len() + EVENT_END.len());
+        to.reserve(fill_end + PAYLOAD_END.len() + self.end.len());
         to.extend_from_slice(&self.template[..fill_end]);
         to.extend_from_slice(PAYLOAD_END);
-        to.extend_from_slice(EVENT_END);
+        to.extend_from_slice(&self.end);
     }
 
     /// Length of the body of a batch of `events` events from number `first` on.
@@ -130,6 +139,10 @@ impl Payloads {
     /// those of others by their fill; one that is too short for that tells nothing, and is not recognised.
     pub fn sequence_in(&self, payload: &[u8]) -> Option<u64> {
         let Content { sequence, fill } = serde_json::from_slice(payload).ok()?;
+        self.known(sequence, fill)
+    }
+
+    fn known(&self, sequence: &str, fill: &str) -> Option<u64> {
         let sequence = sequence.parse().ok()?;
         let fill_at = self.payload_at + PAYLOAD_FRAME_BYTES - PAYLOAD_END.len();
         let of_this_run = fill.len() >= FILL_BYTES_TELLING
@@ -138,9 +151,34 @@ impl Payloads {
         of_this_run.then_some(sequence)
     }
 
+    /// The sequence number of a payload that is somewhere in `text`: the whole of it, or a part of the JSON that it is, also within a
+    /// string of that, as some stores keep it. `None` as for [`Payloads::sequence_in`].
+    pub fn sequence_within(&self, text: &str) -> Option<u64> {
+        self.sequence_in(text.as_bytes()).or_else(|| self.sequence_within_value(&serde_json::from_str(text).ok()?))
+    }
+
+    fn sequence_within_value(&self, value: &Value) -> Option<u64> {
+        match value {
+            Value::Object(members) => {
+                let member = |name| members.get(name).and_then(Value::as_str);
+                let own =
+                    member("sequence").zip(member("fill")).and_then(|(sequence, fill)| self.known(sequence, fill));
+                own.or_else(|| members.values().find_map(|value| self.sequence_within_value(value)))
+            }
+            Value::Array(items) => items.iter().find_map(|value| self.sequence_within_value(value)),
+            Value::String(text) if text.starts_with(['{', '[', '"']) => self.sequence_within(text),
+            _ => None,
+        }
+    }
+
     /// The `dedup_id` of event `sequence`.
     pub fn dedup_id(&self, sequence: u64) -> String {
-        format!("{}.{sequence:0width$}", self.run_id, width = SEQUENCE_DIGITS)
+        format!("{}.{}", self.run_id, Self::digits(sequence))
+    }
+
+    /// The number of event `sequence` as its payload has it: no other event's has it there.
+    pub fn digits(sequence: u64) -> String {
+        format!("{sequence:0width$}", width = SEQUENCE_DIGITS)
     }
 
     /// Length of the longest payload that can come.
@@ -153,14 +191,35 @@ impl Payloads {
     }
 
     fn write_digits(&mut self, sequence: u64) {
-        let mut left = sequence;
-        for digit in (0..SEQUENCE_DIGITS).rev() {
-            let character = b'0' + (left % 10) as u8;
-            self.template[self.dedup_digits_at + digit] = character;
-            self.template[self.payload_digits_at + digit] = character;
+        let (mut digits, mut left) = ([0; SEQUENCE_DIGITS], sequence);
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (left % 10) as u8;
             left /= 10;
         }
+        for &at in &self.digits_at {
+            self.template[at..at + SEQUENCE_DIGITS].copy_from_slice(&digits);
+        }
+        for &at in &self.end_digits_at {
+            self.end[at..at + SEQUENCE_DIGITS].copy_from_slice(&digits);
+        }
     }
+}
+
+/// The pieces as bytes of event 0, and where its number is in them.
+fn filled_in(pieces: &[Piece], run_id: &str) -> (Vec<u8>, Vec<usize>) {
+    let (mut bytes, mut digits_at) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => bytes.extend_from_slice(text.as_bytes()),
+            Piece::DedupId => bytes.extend_from_slice(format!("{run_id}.").as_bytes()),
+            Piece::Sequence => {}
+        }
+        if !matches!(piece, Piece::Text(_)) {
+            digits_at.push(bytes.len());
+            bytes.extend_from_slice(&[b'0'; SEQUENCE_DIGITS]);
+        }
+    }
+    (bytes, digits_at)
 }
 
 /// Letters and digits, random so that nothing on the way compresses them to nothing, and others for each run.
@@ -262,6 +321,32 @@ mod tests {
         let mut short = Payloads::new("r-1", PAYLOAD_BYTES_MIN, 3);
         let payload = short.payload(42).to_vec();
         assert_eq!(short.sequence_in(&payload), None, "any other run's is the same");
+    }
+
+    #[test]
+    fn a_payload_is_found_inside_of_what_a_store_made_of_it() {
+        let mut payloads = Payloads::new("r-1", 64, 3);
+        let payload = String::from_utf8(payloads.payload(42).to_vec()).expect("text");
+        let quoted = serde_json::to_string(&payload).expect("a string");
+        let twice = serde_json::to_string(&format!(r#"{{"data":{quoted}}}"#)).expect("a string");
+        let (_, fill) = payload.split_once(r#","fill":"#).expect("two members");
+        let reordered = format!(r#"{{"fill": {}, "sequence": "000000000042"}}"#, fill.trim_end_matches('}'));
+        for stored in [
+            payload.clone(),
+            quoted.clone(),
+            twice,
+            format!(r#"{{"event_type":"x","data":{payload}}}"#),
+            format!(r#"[1,{{"a":{{"b":{quoted}}}}}]"#),
+            reordered,
+        ] {
+            assert_eq!(payloads.sequence_within(&stored), Some(42), "{stored}");
+        }
+        for other in ["", "null", "42", "{}", r#""x""#, r#"{"sequence":"42","fill":"x"}"#] {
+            assert_eq!(payloads.sequence_within(other), None, "{other}");
+        }
+        let altered = payload.replace("000042", "000043");
+        assert_eq!(payloads.sequence_within(&altered), Some(43), "it says which one it is");
+        assert_eq!(payloads.sequence_within(&payload.replace(r#""}"#, r#"x"}"#)), None);
     }
 
     #[test]

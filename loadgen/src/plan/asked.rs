@@ -13,9 +13,10 @@ use super::spelling::{Arrivals, AskedMix, AskedPacing, AskedShape, AskedSizes, H
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Asked {
-    /// Base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT); repeatable. Without it the reference server is
-    /// started
-    #[arg(long, value_name = "URL")]
+    /// Target: the base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT), or a target profile, which says how to
+    /// start and read one (a TOML file, or a folder with a profile.toml in it; docs/target-profiles.md); repeatable. Without it the reference
+    /// server is started
+    #[arg(long, value_name = "URL|PROFILE")]
     pub target: Vec<String>,
 
     /// API key for --target; without it the target is asked for one
@@ -34,7 +35,7 @@ pub struct Asked {
     #[arg(long, value_name = "POLICY,…", value_delimiter = ',')]
     pub polling: Vec<String>,
 
-    /// Database of the reference server: `sqlite` (in a temporary folder) or postgres://USER@HOST:PORT/NAME (a fresh database is
+    /// Database of the servers that are started: `sqlite` (in a temporary folder) or postgres://USER@HOST:PORT/NAME (a fresh database is
     /// made there for each repetition, and dropped) [default: sqlite]
     #[arg(long, value_name = "DATABASE")]
     pub database: Option<String>,
@@ -138,7 +139,7 @@ pub struct Asked {
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// Measure everything this often, each time with a fresh server, rotating the order [default: 1]
+    /// Measure everything this often, each time with a fresh server, in an order that the seed decides [default: 1]
     #[arg(long, value_name = "N")]
     pub repeat: Option<u32>,
 
@@ -203,6 +204,9 @@ impl Asked {
         asked.name = asked.name.or_else(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         for file in [&mut asked.replay, &mut asked.keys_file, &mut asked.tls_ca].into_iter().flatten() {
             *file = path.parent().unwrap_or(Path::new("")).join(&file);
+        }
+        for target in asked.target.iter_mut().filter(|target| !is_url(target)) {
+            *target = path.parent().unwrap_or(Path::new("")).join(&target).display().to_string();
         }
         Ok(asked)
     }
@@ -286,6 +290,11 @@ impl Asked {
         }
         base
     }
+}
+
+/// Whether a target is a URL; else it is the path of a profile.
+pub(super) fn is_url(target: &str) -> bool {
+    target.contains("://")
 }
 
 impl AskedShape {

@@ -2,20 +2,24 @@
 //!
 //! A flag wins over the file, the file over the default. The result is [`reports::model::Plan`], which every result carries.
 //! [`asked`] has the keys, [`spelling`] how their values are written; `resolve` checks them, `arriving` what says when events are due,
-//! `variants` what says what is measured.
+//! `variants` what says what is measured, `profiled` whether targets with a profile can do it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use reports::model;
 
 use crate::payload::Sizes;
+use crate::profile::{Profile, ProfileError};
 use crate::replay::{ReplayError, Timeline};
 use crate::schedule::ScheduleSpec;
+use crate::target::Reach;
 
 mod arriving;
 pub mod asked;
 mod check;
+mod profiled;
 mod resolve;
 pub mod spelling;
 mod variants;
@@ -32,6 +36,8 @@ pub struct Resolved {
     pub keys: Vec<String>,
     /// PostgreSQL server to make databases on; `None`: SQLite.
     pub postgres_url: Option<String>,
+    /// Profiles of the targets that have one, by the names of their variants.
+    pub profiles: BTreeMap<String, Arc<Profile>>,
     /// The recording to replay.
     pub replay: Option<Arc<Timeline>>,
     /// Certificates (PEM) to trust beside the system's.
@@ -42,6 +48,16 @@ impl Resolved {
     /// What the schedule of each repetition follows.
     pub fn schedule(&self) -> ScheduleSpec {
         ScheduleSpec::of(&self.plan, self.replay.as_ref())
+    }
+
+    /// How the targets are talked to.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            http2: self.plan.http == model::HttpVersion::Http2,
+            streams: self.plan.streams as usize,
+            tls_ca: self.tls_ca.clone(),
+            tls_insecure: self.plan.tls_insecure,
+        }
     }
 
     /// How large the payloads are of the repetition whose schedule has this seed.
@@ -94,6 +110,9 @@ pub enum PlanError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A target's profile that is none.
+    #[error("--target: {0}")]
+    Profile(#[from] ProfileError),
     /// An objective that does not parse.
     #[error("--slo: {0}")]
     Objective(#[from] reports::objective::ParseError),

@@ -1,6 +1,6 @@
 //! Checks a plan as asked for, reads the files that it names, and fills in every default.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use super::arriving::Arriving;
 use super::asked::Asked;
 use super::check::{LEAVE_ONE_OUT, milliseconds, read_file, within, wrong};
 use super::spelling::{AskedSizes, Http};
-use super::{PlanError, Resolved};
+use super::{PlanError, Resolved, profiled};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN, Sizes};
+use crate::profile::{DatabaseKind, Profile};
 use crate::replay::Timeline;
 
 const CONNECTIONS_MAX: u32 = 10_000;
@@ -29,14 +30,13 @@ const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 impl Asked {
     /// Checks every value, and reads the files that the plan names. `modes` and `pollings` are what the reference server knows.
     pub fn resolve(self, modes: &[String], pollings: &[String]) -> Result<Resolved, PlanError> {
-        let variants = self.variants(modes, pollings)?;
+        let (variants, profiles) = self.variants(modes, pollings)?;
         let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
         for text in &self.slo {
             objective::parse_for(text, &names)?;
         }
         let postgres_url = self.postgres_url()?;
-        let starts_server = variants.iter().any(|variant| variant.url.is_none());
-        let kind = if postgres_url.is_some() { "postgres" } else { "sqlite" };
+        let database = databases(&variants, &profiles, postgres_url.is_some());
         let warmup_ms = milliseconds("--warmup", self.warmup, 3_000, 0)?;
         let Arriving { arrivals, rate_per_s, shape, duration_ms, replay } = self.arriving(warmup_ms)?;
         let (replay, timeline) = replay.unzip();
@@ -49,7 +49,7 @@ impl Asked {
         let plan = model::Plan {
             name: self.name.unwrap_or_else(|| "default".to_owned()),
             variants,
-            database: starts_server.then(|| kind.to_owned()),
+            database,
             arrivals,
             rate_per_s,
             shape,
@@ -87,7 +87,10 @@ impl Asked {
             )?,
         };
         check_batches(&plan, timeline.as_ref())?;
-        Ok(Resolved { plan, keys, postgres_url, replay: timeline, tls_ca })
+        for profile in profiles.values() {
+            profiled::check(profile, &plan, postgres_url.as_deref())?;
+        }
+        Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca })
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {
@@ -210,6 +213,24 @@ impl Asked {
             )),
         }
     }
+}
+
+/// The kinds of databases that servers are started on.
+fn databases(
+    variants: &[model::Variant],
+    profiles: &BTreeMap<String, Arc<Profile>>,
+    is_postgres: bool,
+) -> Option<String> {
+    let of_run = if is_postgres { "postgres" } else { "sqlite" };
+    let of_variant = |variant: &model::Variant| match profiles.get(&variant.name).map(|profile| &profile.database) {
+        None => variant.url.is_none().then_some(of_run),
+        Some(DatabaseKind::Any(_)) => Some(of_run),
+        Some(DatabaseKind::Postgres) => Some("postgres"),
+        Some(DatabaseKind::Sqlite(_)) => Some("sqlite"),
+        Some(DatabaseKind::None | DatabaseKind::Existing(_)) => None,
+    };
+    let kinds: BTreeSet<&str> = variants.iter().filter_map(of_variant).collect();
+    (!kinds.is_empty()).then(|| kinds.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// A batch of the largest events must be one that the contract allows.

@@ -114,8 +114,8 @@ fn values_out_of_range_are_refused_with_key_value_range_and_remedy() {
 #[test]
 fn targets_that_cannot_be_driven_are_refused_with_the_remedy() {
     let one = "leave one of the two out";
-    let owned = "does not go with --target, which was started by somebody else";
-    let no_target = "is no target; give http://HOST:PORT or https://HOST:PORT";
+    let owned = "is of the reference server, and does not go with --target";
+    let no_target = "is no target; give http://HOST:PORT, https://HOST:PORT, or a target profile (a TOML file, or the folder of one)";
     let no_https = "is about https, and no target is; leave it out, or give --target https://HOST:PORT";
     let twice = "is there twice, and results are found by name; leave one out; --repeat 2 measures it twice";
     let (http, https) = (["--target", "http://h:1"], ["--target", "https://h"]);

@@ -1,17 +1,29 @@
-//! What is measured: the reference server in several configurations, or servers that already run.
+//! What is measured: the reference server in several configurations, servers that already run, or targets with a profile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use reports::model::{Role, Variant};
 use url::Url;
 
 use super::PlanError;
-use super::asked::Asked;
+use super::asked::{Asked, is_url};
 use super::check::{LEAVE_ONE_OUT, wrong};
+use crate::profile::Profile;
+
+const NO_TARGET: &str = "is no target";
+const TARGETS: &str =
+    "give http://HOST:PORT, https://HOST:PORT, or a target profile (a TOML file, or the folder of one)";
+
+/// What is measured, and the profiles of what has one, by name.
+pub(super) type Variants = (Vec<Variant>, BTreeMap<String, Arc<Profile>>);
 
 impl Asked {
     /// `modes` and `pollings` are what the reference server knows.
-    pub(super) fn variants(&self, modes: &[String], pollings: &[String]) -> Result<Vec<Variant>, PlanError> {
+    pub(super) fn variants(&self, modes: &[String], pollings: &[String]) -> Result<Variants, PlanError> {
         if !self.target.is_empty() {
-            return self.running_targets();
+            return self.targets();
         }
         let explicit = self
             .variants
@@ -27,31 +39,43 @@ impl Asked {
             let name = name.unwrap_or_else(|| mode.clone());
             let (mode, polling) = (Some(mode), Some(polling));
             if !variants.iter().any(|variant| variant.name == name) {
-                variants.push(Variant { name, url: None, mode, polling, role });
+                variants.push(Variant { name, url: None, mode, polling, role, profile: None });
             } else if !self.variants.is_empty() {
                 let problem = "is the name of two variants, and results are found by name";
                 return Err(wrong("[[variants]] name", name, problem, "give each a `name` of its own"));
             }
         }
-        Ok(variants)
+        Ok((variants, BTreeMap::new()))
     }
 
-    fn running_targets(&self) -> Result<Vec<Variant>, PlanError> {
+    fn targets(&self) -> Result<Variants, PlanError> {
         let owned_by_server = [("--mode", &self.mode), ("--polling", &self.polling), ("--fault", &self.fault)];
         if let Some((key, list)) = owned_by_server.into_iter().find(|(_, list)| !list.is_empty()) {
-            let problem = "does not go with --target, which was started by somebody else";
+            let problem = "is of the reference server, and does not go with --target";
             return Err(wrong(key, list.join(","), problem, LEAVE_ONE_OUT));
         }
-        let mut variants: Vec<Variant> = Vec::new();
-        for url in &self.target {
-            let name = target_name(url)?;
-            if variants.iter().any(|variant| variant.name == name) {
-                let problem = "is there twice, and results are found by name";
-                return Err(wrong("--target", url, problem, "leave one out; --repeat 2 measures it twice"));
+        let (mut variants, mut profiles): Variants = Default::default();
+        for target in &self.target {
+            let variant = match is_url(target) {
+                true => running(target)?,
+                false if !Path::new(target).exists() => return Err(wrong("--target", target, NO_TARGET, TARGETS)),
+                false => {
+                    let profile = Arc::new(Profile::load(Path::new(target))?);
+                    let variant = profile.variant();
+                    profiles.insert(variant.name.clone(), profile);
+                    variant
+                }
+            };
+            if variants.iter().any(|other| other.name == variant.name) {
+                let problem = match is_url(target) {
+                    true => "is there twice, and results are found by name".to_owned(),
+                    false => format!("is the second that is called {}, and results are found by name", variant.name),
+                };
+                return Err(wrong("--target", target, problem, "leave one out; --repeat 2 measures it twice"));
             }
-            variants.push(Variant { name, url: Some(url.clone()), mode: None, polling: None, role: None });
+            variants.push(variant);
         }
-        Ok(variants)
+        Ok((variants, profiles))
     }
 
     /// Modes times policies. `null` does not poll, so it is there once, whatever the policies.
@@ -69,12 +93,17 @@ impl Asked {
     }
 }
 
+fn running(url: &str) -> Result<Variant, PlanError> {
+    let name = target_name(url)?;
+    Ok(Variant { name, url: Some(url.to_owned()), mode: None, polling: None, role: None, profile: None })
+}
+
 /// Host and port; with the scheme where that is https, so that one server can be measured both ways in one run.
 fn target_name(url: &str) -> Result<String, PlanError> {
     let refuse = |problem, remedy| wrong("--target", url, problem, remedy);
     let parsed: Option<Url> = url.parse().ok();
     let known = parsed.filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
-    let known = known.ok_or_else(|| refuse("is no target", "give http://HOST:PORT or https://HOST:PORT"))?;
+    let known = known.ok_or_else(|| refuse(NO_TARGET, TARGETS))?;
     if !known.username().is_empty() || known.password().is_some() {
         let hidden =
             wrong("--target", "***", "holds a name or a password, which the result would show", "use --api-key");

@@ -9,6 +9,7 @@ mod crash;
 mod health;
 mod http2;
 mod load_models;
+mod profiles;
 mod proxy;
 mod reference;
 mod support;

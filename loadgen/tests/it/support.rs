@@ -29,6 +29,8 @@ pub enum Next {
 pub struct Request {
     /// `POST /api/events`.
     pub line: String,
+    /// `name: value`, the names in lower case.
+    pub headers: Vec<String>,
     /// As sent.
     pub body: Vec<u8>,
 }
@@ -49,14 +51,17 @@ impl Request {
 pub fn target(behaviour: impl Fn(&Request, &mut TcpStream) -> Next + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let behaviour: Arc<Behaviour> = Arc::new(behaviour);
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let behaviour = Arc::clone(&behaviour);
-            thread::spawn(move || talk(stream, &behaviour));
-        }
-    });
+    thread::spawn(move || serve(&listener, behaviour));
     address
+}
+
+/// Answers for ever.
+pub fn serve(listener: &TcpListener, behaviour: impl Fn(&Request, &mut TcpStream) -> Next + Send + Sync + 'static) {
+    let behaviour: Arc<Behaviour> = Arc::new(behaviour);
+    for stream in listener.incoming().map_while(Result::ok) {
+        let behaviour = Arc::clone(&behaviour);
+        thread::spawn(move || talk(stream, &behaviour));
+    }
 }
 
 fn talk(mut stream: TcpStream, behaviour: &Arc<Behaviour>) -> Option<()> {
@@ -85,7 +90,11 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     let length = lines.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { line: lines.first()?.clone(), body })
+    let lower = |line: &String| match line.split_once(':') {
+        Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
+        None => line.clone(),
+    };
+    Some(Request { line: lines.first()?.clone(), headers: lines[1..].iter().map(lower).collect(), body })
 }
 
 /// Answers with a status and a JSON body.

@@ -507,7 +507,7 @@ fn sql_count_unavailable(run: &Run, r: &TargetResult) -> Option<Finding> {
             format!("nobody could count the SQL statements of the idle phase (source: {})", idle.source),
         );
     }
-    let foreign = run.plan.variants.iter().any(|v| v.name == r.target && v.url.is_some());
+    let foreign = run.plan.variants.iter().any(|v| v.name == r.target && (v.url.is_some() || v.profile.is_some()));
     (foreign && idle.source == "server metrics")
         .then(|| finding(0.0, "SQL statements of the idle phase are the target's own word".to_owned()))?
 }

@@ -704,7 +704,12 @@ fn targets(run: &Run) -> Markup {
                     @for group in summary::groups(run) {
                         @if let Some(r) = group.results.first() {
                             tr {
-                                th scope="row" { (r.target) }
+                                th scope="row" {
+                                    (r.target)
+                                    @if let Some(text) = group.variant.and_then(|v| v.profile.as_ref()?.description.as_deref()) {
+                                        small { " " (text) }
+                                    }
+                                }
                                 @for fact in [&r.mode, &r.polling, &r.durability, &r.database, &r.server_version] {
                                     td { (fact.as_deref().unwrap_or(format::UNKNOWN)) }
                                 }

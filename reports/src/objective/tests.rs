@@ -151,7 +151,8 @@ write as in 1.5 x null
 fn judged(expression: &str, readings: Vec<Times>) -> ObjectiveResult {
     let mut run = fixtures::small();
     let template = run.results.remove(1);
-    run.plan.variants = vec![Variant { name: "x".to_owned(), url: None, mode: None, polling: None, role: None }];
+    run.plan.variants =
+        vec![Variant { name: "x".to_owned(), url: None, mode: None, polling: None, role: None, profile: None }];
     run.plan.objectives = vec![expression.to_owned()];
     run.results = (1..)
         .zip(readings)
