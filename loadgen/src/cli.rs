@@ -78,6 +78,7 @@ const CONFORM_EXAMPLES: &str = "Examples:
   loadgen conform                                                     the reference server, every mode that keeps events, on SQLite
   loadgen conform --mode cache-first --database sqlite,postgres://me@localhost/postgres
   loadgen conform --target http://127.0.0.1:8080 --junit conform.xml  a server that already runs
+  loadgen conform --target targets/python --database postgres://me@localhost/postgres
   loadgen conform --rule I2,O5 --server ./ingest-server
 
 Rules that need a server of their own (I6, O5, parts of D1 and I2) are tested where loadgen starts the target; on others they are \
@@ -456,7 +457,8 @@ fn test_contract(arguments: ConformArgs) -> Result<u8, Failure> {
         _ => asked.mode.clone(),
     };
     let base = Asked::from_toml(CONFORM_PLAN, Path::new("conform")).map_err(usage)?;
-    let plan = Asked { target: asked.target.clone(), mode: modes.clone(), ..Asked::default() };
+    let database = conform::asked::Asked::postgres_url(&stores);
+    let plan = Asked { target: asked.target.clone(), mode: modes, database, ..Asked::default() };
     let mut resolved = resolve(plan.over(base))?;
     if asked.target.is_empty() {
         resolved.plan.database = Some(stores.iter().map(|store| store.name()).collect::<Vec<_>>().join(", "));
@@ -470,7 +472,7 @@ fn test_contract(arguments: ConformArgs) -> Result<u8, Failure> {
         targets,
         conform::expected_duration(targets).as_secs()
     ));
-    output.finish_with(conform::run(&asked, &modes, &stores, &resolved.plan, &output.context), |run| match &junit {
+    output.finish_with(conform::run(&asked, &stores, &resolved, &output.context), |run| match &junit {
         None => Ok(()),
         Some(path) => std::fs::write(path, export::junit(run))
             .map_err(|error| Failure(EXIT_INTERNAL, format!("--junit {}: {error}", path.display()))),

@@ -8,9 +8,10 @@ use reports::conform::Rule;
 /// The flags.
 #[derive(Args, Clone, Debug)]
 pub struct Asked {
-    /// Base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT); repeatable. Without it the reference server is
-    /// started
-    #[arg(long, value_name = "URL")]
+    /// Base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT), or a target profile, which says how to start one and
+    /// which rules it claims (a TOML file, or a folder with a profile.toml in it; docs/target-profiles.md); repeatable. Without it the
+    /// reference server is started
+    #[arg(long, value_name = "URL|PROFILE")]
     pub target: Vec<String>,
 
     /// Modes of the reference server [default: all that keep events]
@@ -18,8 +19,8 @@ pub struct Asked {
     pub mode: Vec<String>,
 
     /// Databases of the reference server: sqlite (in a temporary folder) or postgres://USER@HOST:PORT/NAME (fresh databases are made
-    /// there, and dropped) [default: sqlite]
-    #[arg(long, value_name = "DATABASE,…", value_delimiter = ',', conflicts_with = "target")]
+    /// there, and dropped); PostgreSQL also for targets whose profile wants it [default: sqlite]
+    #[arg(long, value_name = "DATABASE,…", value_delimiter = ',')]
     pub database: Vec<String>,
 
     /// Another build of the reference server, which is started in place of this program's own
@@ -60,6 +61,14 @@ impl AskedStore {
 }
 
 impl Asked {
+    /// The PostgreSQL server that databases are made on.
+    pub fn postgres_url(stores: &[AskedStore]) -> Option<String> {
+        stores.iter().find_map(|store| match store {
+            AskedStore::Postgres(url) => Some(url.clone()),
+            AskedStore::Sqlite => None,
+        })
+    }
+
     /// The rules, in the contract's order.
     pub fn rules(&self) -> Vec<Rule> {
         Rule::ALL.into_iter().filter(|rule| self.rule.is_empty() || self.rule.contains(rule)).collect()

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use http::Method;
 use reports::conform::Rule;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::door::{Ask, Door, Exchange};
-use super::place::{Need, Place, PlaceError, Subject};
-use super::sheet::Stop;
+use super::place::{Need, Own, Place, PlaceError, Subject};
+use super::sheet::{Done, Stop};
+use crate::dialect::Dialect;
+use crate::payload::BodyTemplate;
+use crate::profile::KeySource;
 
 /// Makes an organisation.
 pub const KEYS_GENERATE: &str = "/api/keys/generate";
@@ -26,12 +31,6 @@ pub const KEYS: &str = "/api/keys";
 pub const KEYS_ROTATE: &str = "/api/keys/rotate";
 /// Takes one event.
 pub const EVENTS: &str = "/api/events";
-/// Takes several.
-pub const BATCH: &str = "/api/events/batch";
-/// Shows what is persisted.
-pub const INBOX: &str = "/api/inbox";
-/// Sets, shows and removes the webhook.
-pub const WEBHOOK: &str = "/api/webhook/config";
 
 /// An accepted event that is not persisted after so long is not waited for.
 const PERSIST_PATIENCE: Duration = Duration::from_secs(10);
@@ -126,6 +125,9 @@ impl Bench {
     /// A new organisation.
     pub async fn organization_at(&self, door: &Door, tier: &str) -> Result<Organization, Stop> {
         let number = self.organizations.fetch_add(1, Ordering::Relaxed);
+        if door.dialect.key != Dialect::contract().key || self.has_other_keys() {
+            return self.organization_of_profile(door, number as usize).await;
+        }
         let wanted = json!({"organization_name": format!("conformance {number}"), "tier": tier});
         let made = door.post(KEYS_GENERATE).json(&wanted).send().await?;
         let key = made.text_at("/api_key").filter(|_| made.is_success());
@@ -138,6 +140,65 @@ impl Bench {
             keeps_nothing: Arc::clone(&self.keeps_nothing),
         })
     }
+
+    /// Whether a profile has its keys from elsewhere.
+    pub fn has_other_keys(&self) -> bool {
+        matches!(&self.subject, Subject::Profile { profile, .. } if profile.keys != KeySource::Route)
+    }
+
+    /// With the next key that its profile gives.
+    async fn organization_of_profile(&self, door: &Door, number: usize) -> Result<Organization, Stop> {
+        let Some(Own::Profile(started)) = &self.main.own else {
+            return Err(Stop::Blocked("keys are not made as the contract says".to_owned()));
+        };
+        let name = format!("conformance {number}");
+        let keys =
+            started.keys(1, &name).await.map_err(|error| Stop::Blocked(format!("no key was to be had: {error}")))?;
+        // A route and a command make one for each that asks; of what is given beforehand each check takes the next.
+        let is_made = keys.len() == 1 && !matches!(started.profile().keys, KeySource::Static(_));
+        let key = if is_made { keys.first() } else { keys.get(number) };
+        let key = key
+            .ok_or_else(|| Stop::Blocked(format!("its profile has {} keys, and every check needs one", keys.len())))?;
+        let (door, key) = (door.clone(), key.clone());
+        Ok(Organization { door, key, limit_per_minute: None, keeps_nothing: Arc::clone(&self.keeps_nothing) })
+    }
+
+    /// Where the inbox is.
+    pub fn inbox(&self) -> Result<&str, Stop> {
+        has_route(&self.main.door.dialect.routes.inbox, "inbox")
+    }
+
+    /// Where batches go.
+    pub fn batch(&self) -> Result<&str, Stop> {
+        has_route(&self.main.door.dialect.routes.batch, "batch")
+    }
+
+    /// Where the webhook is set, shown and removed.
+    pub fn webhook(&self) -> Result<&str, Stop> {
+        has_route(&self.main.door.dialect.routes.webhook, "webhook")
+    }
+
+    /// Where an event is acknowledged.
+    pub fn ack(&self, id: &str) -> Result<String, Stop> {
+        Ok(has_route(&self.main.door.dialect.routes.ack, "ack")?.replace("{id}", id))
+    }
+
+    /// Where an event is shown.
+    pub fn event(&self, id: &str) -> Result<String, Stop> {
+        Ok(has_route(&self.main.door.dialect.routes.event, "event")?.replace("{id}", id))
+    }
+
+    /// That bodies are the contract's, for checks whose bodies are wrong in a way of their own.
+    pub fn has_own_bodies(&self) -> Done {
+        match self.main.door.dialect.ingest.body == BodyTemplate::contract() {
+            true => Ok(()),
+            false => Err(Stop::Blocked("its bodies have another form than the contract's".to_owned())),
+        }
+    }
+}
+
+fn has_route<'a>(route: &'a Option<String>, name: &str) -> Result<&'a str, Stop> {
+    route.as_deref().ok_or_else(|| Stop::Blocked(format!("its profile has no route for it ([routes] {name})")))
 }
 
 impl Organization {
@@ -153,19 +214,52 @@ impl Organization {
 
     /// An event.
     pub fn event(&self, body: &Value) -> Ask {
-        self.post(EVENTS).json(body)
+        let ingest = &self.door.dialect.ingest;
+        if ingest.body == BodyTemplate::contract() {
+            return self.ingest().json(body);
+        }
+        let any = Uuid::new_v4().to_string();
+        let dedup_id = body["dedup_id"].as_str().unwrap_or(&any);
+        self.ingest().raw_json(ingest.body.filled(&body["payload"].to_string(), dedup_id, "000000000000"))
+    }
+
+    /// An event with this text as its payload.
+    pub fn event_with(&self, payload: &str) -> Ask {
+        self.ingest().raw_json(self.body_with(payload))
+    }
+
+    /// The body of one.
+    pub fn body_with(&self, payload: &str) -> String {
+        match &self.door.dialect.ingest.body {
+            body if *body == BodyTemplate::contract() => format!(r#"{{"type":"t","payload":{payload}}}"#),
+            body => body.filled(payload, &Uuid::new_v4().to_string(), "000000000000"),
+        }
+    }
+
+    /// The route of events, without a body.
+    pub fn ingest(&self) -> Ask {
+        let ingest = &self.door.dialect.ingest;
+        let method = if ingest.method == "PUT" { Method::PUT } else { Method::POST };
+        let ask = self.door.ask(method, &ingest.path).key(&self.key);
+        ingest.headers.iter().fold(ask, |ask, (name, value)| ask.secret_header(name, value))
+    }
+
+    /// The id in the answer to an event.
+    pub fn id_in(&self, answer: &Exchange) -> Option<String> {
+        let pointer = self.door.dialect.ingest.id.as_ref().filter(|_| answer.is_success())?;
+        Some(pointer.find(&answer.body).ok()??.into_owned())
     }
 
     /// Gets an event in, as a means; its id.
     pub async fn accepted(&self, body: &Value) -> Result<String, Stop> {
         let sent = self.event(body).send().await?;
-        let id = sent.text_at("/id").filter(|_| sent.is_success());
-        id.ok_or_else(|| Stop::Blocked(format!("an event was not taken in: {}", sent.answer())))
+        self.id_in(&sent).ok_or_else(|| Stop::Blocked(format!("an event was not taken in: {}", sent.answer())))
     }
 
     /// An event by its id.
     pub async fn event_by_id(&self, id: &str) -> Result<Exchange, Stop> {
-        self.get(&format!("{EVENTS}/{id}")).send().await
+        let path = has_route(&self.door.dialect.routes.event, "event")?.replace("{id}", id);
+        self.get(&path).send().await
     }
 
     /// The inbox, read to its end in pages of `limit`; `status`: only these.
@@ -190,7 +284,7 @@ impl Organization {
         limit: u32,
         cursor: &str,
     ) -> Result<(Vec<Shown>, Option<String>), Stop> {
-        let mut path = format!("{INBOX}?limit={limit}");
+        let mut path = format!("{}?limit={limit}", has_route(&self.door.dialect.routes.inbox, "inbox")?);
         for (name, value) in [("status", status), ("cursor", cursor)] {
             if !value.is_empty() {
                 let value: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();

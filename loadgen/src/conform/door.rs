@@ -2,6 +2,7 @@
 //!
 //! One request and one answer over HTTP/1.1 by [`Door`]; bytes as they are on the wire by [`Wire`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::sheet::{Stop, cut};
+use crate::dialect::Dialect;
 use crate::target::TargetError;
 use crate::tls::{self, Trust};
 
@@ -28,11 +30,13 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Door {
     client: Client,
     base: Url,
+    /// How the target is spoken to.
+    pub dialect: Arc<Dialect>,
 }
 
 impl Door {
     /// To `url` (`http://HOST:PORT` or `https://…`, with or without a path before the contract's).
-    pub fn new(url: &str) -> Result<Self, TargetError> {
+    pub fn new(url: &str, dialect: Arc<Dialect>) -> Result<Self, TargetError> {
         let bad = || TargetError::BadUrl(url.to_owned());
         let base: Url = url.parse().map_err(|_| bad())?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -42,7 +46,7 @@ impl Door {
         let tls = tls.map_err(|error| TargetError::Tls(error.to_string()))?;
         let client = Client::builder().timeout(CALL_TIMEOUT).no_proxy().redirect(Policy::none());
         let client = client.tls_backend_preconfigured(tls).build().map_err(|_| bad())?;
-        Ok(Self { client, base })
+        Ok(Self { client, base, dialect })
     }
 
     /// A GET that is not sent yet.
@@ -61,7 +65,7 @@ impl Door {
             door: self.clone(),
             method,
             path: path.to_owned(),
-            headers: Vec::new(),
+            headers: self.dialect.headers.clone(),
             body: Bytes::new(),
             note: String::new(),
         }
@@ -84,7 +88,8 @@ impl Door {
         };
         match timeout(CALL_TIMEOUT, TcpStream::connect(&address)).await {
             Ok(Ok(stream)) => {
-                Ok(Wire { stream, answer: Vec::new(), base_path: self.base.path().trim_end_matches('/').to_owned() })
+                let base_path = self.base.path().trim_end_matches('/').to_owned();
+                Ok(Wire { stream, answer: Vec::new(), base_path, dialect: Arc::clone(&self.dialect) })
             }
             Ok(Err(error)) => {
                 Err(Stop::NoAnswer { request: format!("connect to {address}"), reason: error.to_string() })
@@ -109,8 +114,9 @@ pub struct Ask {
 
 impl Ask {
     /// With this API key. Keys are never shown.
-    pub fn key(self, key: &str) -> Self {
-        self.secret_header("authorization", &format!("Bearer {key}"))
+    pub fn key(mut self, key: &str) -> Self {
+        self.headers.extend(self.door.dialect.key_header.iter().map(|header| header.with(key)));
+        self
     }
 
     /// With a header that is shown.
@@ -241,15 +247,17 @@ pub struct Wire {
     /// Read, and not looked at yet.
     answer: Vec<u8>,
     base_path: String,
+    dialect: Arc<Dialect>,
 }
 
 impl Wire {
-    /// The head of a POST with JSON to come, up to where more header lines may follow.
-    pub fn head(&self, path: &str, key: &str) -> String {
-        format!(
-            "POST {}{path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n",
-            self.base_path
-        )
+    /// The head of an event to come, up to where more header lines may follow.
+    pub fn head(&self, key: &str) -> String {
+        let ingest = &self.dialect.ingest;
+        let headers = self.dialect.headers_with(key).into_iter().chain(ingest.headers.clone());
+        let lines: String = headers.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let (method, base_path, path) = (ingest.method, &self.base_path, &ingest.path);
+        format!("{method} {base_path}{path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{lines}content-type: application/json\r\n")
     }
 
     /// Sends; a target that has closed the connection is no error here, its answer tells.

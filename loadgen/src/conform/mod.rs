@@ -12,10 +12,11 @@ mod place;
 mod rules;
 mod sheet;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reports::conform::{self, Rule};
-use reports::model::{Conformance, Plan, RuleOutcome, RuleResult, Run};
+use reports::model::{Conformance, RuleOutcome, RuleResult, Run};
 use tokio::time::Instant;
 
 use self::asked::{Asked, AskedStore};
@@ -26,6 +27,7 @@ use self::rules::BESIDE;
 use self::sheet::{Sheet, Stop};
 use crate::measure::{Context, Findings};
 use crate::observe::machine;
+use crate::plan::Resolved;
 use crate::progress::Progress;
 
 /// Of a target, roughly.
@@ -46,8 +48,9 @@ pub fn expected_duration(targets: usize) -> Duration {
 }
 
 /// Tests every target, one after the other. Must be awaited on a `LocalSet`.
-pub async fn run(asked: &Asked, modes: &[String], stores: &[AskedStore], plan: &Plan, context: &Context) -> Run {
-    let subjects = subjects(asked, modes, stores, plan, &context.run_id);
+pub async fn run(asked: &Asked, stores: &[AskedStore], resolved: &Resolved, context: &Context) -> Run {
+    let plan = &resolved.plan;
+    let subjects = subjects(asked, stores, resolved, &context.run_id);
     let progress = Progress::start(expected_duration(subjects.len()), context.quiet);
     let findings = Findings::begin();
     let rules = asked.rules();
@@ -66,29 +69,29 @@ pub async fn run(asked: &Asked, modes: &[String], stores: &[AskedStore], plan: &
     Run { environment, conformance, ..findings.into_run(context, plan) }
 }
 
-fn subjects(asked: &Asked, modes: &[String], stores: &[AskedStore], plan: &Plan, run_id: &str) -> Vec<Named> {
-    if !asked.target.is_empty() {
-        let running = plan.variants.iter().filter_map(|variant| {
-            let url = variant.url.clone()?;
-            Some(Named { name: variant.name.clone(), subject: Subject::Running { url }, database: None })
-        });
-        return running.collect();
-    }
+fn subjects(asked: &Asked, stores: &[AskedStore], resolved: &Resolved, run_id: &str) -> Vec<Named> {
+    let database_prefix = format!("millrace_{}", run_id.replace('-', "_"));
     let mut subjects = Vec::new();
-    for mode in modes {
-        for store in stores {
-            let postgres_url = match store {
-                AskedStore::Postgres(url) => Some(url.clone()),
-                AskedStore::Sqlite => None,
-            };
-            let subject = Subject::Reference {
-                mode: mode.clone(),
-                postgres_url,
-                program: asked.server.clone(),
-                database_prefix: format!("millrace_{}", run_id.replace('-', "_")),
-            };
-            let name = format!("{mode} on {}", store.name());
-            subjects.push(Named { name, subject, database: Some(store.name().to_owned()) });
+    for variant in &resolved.plan.variants {
+        let name = variant.name.clone();
+        match (resolved.profiles.get(&name), &variant.url, &variant.mode) {
+            (Some(profile), ..) => {
+                let (profile, postgres_url) = (Arc::clone(profile), resolved.postgres_url.clone());
+                let subject = Subject::Profile { profile, postgres_url, database_prefix: database_prefix.clone() };
+                subjects.push(Named { name, subject, database: resolved.plan.database.clone() });
+            }
+            (None, Some(url), _) => {
+                subjects.push(Named { name, subject: Subject::Running { url: url.clone() }, database: None });
+            }
+            (None, None, mode) => subjects.extend(stores.iter().map(|store| {
+                let subject = Subject::Reference {
+                    mode: mode.clone().unwrap_or_default(),
+                    postgres_url: Asked::postgres_url(std::slice::from_ref(store)),
+                    program: asked.server.clone(),
+                    database_prefix: database_prefix.clone(),
+                };
+                Named { name: format!("{name} on {}", store.name()), subject, database: Some(store.name().to_owned()) }
+            })),
         }
     }
     subjects
@@ -99,6 +102,7 @@ async fn examine(named: &Named, rules: &[Rule], context: &Context) -> Conformanc
     let begin = Instant::now();
     let (url, mode) = match &named.subject {
         Subject::Running { url } => (Some(url.clone()), None),
+        Subject::Profile { .. } => (None, None),
         Subject::Reference { mode, .. } => (None, Some(mode.clone())),
     };
     let (rules, failure) = match reached(named).await {
@@ -118,7 +122,7 @@ async fn examine(named: &Named, rules: &[Rule], context: &Context) -> Conformanc
 }
 
 async fn reached(named: &Named) -> Result<Bench, String> {
-    let bench = Bench::open(named.subject.clone(), &Rule::ALL).await.map_err(|error| error.to_string())?;
+    let bench = Bench::open(named.subject.clone(), &named.subject.claims()).await.map_err(|error| error.to_string())?;
     let bench = bench.ok_or_else(|| "it cannot be started".to_owned())?;
     match silence(&bench.main.door).await {
         None => Ok(bench),
@@ -128,7 +132,8 @@ async fn reached(named: &Named) -> Result<Bench, String> {
 
 /// Why nobody is there; `None` when somebody answers, whatever it be.
 async fn silence(door: &Door) -> Option<String> {
-    match door.get("/healthz").send().await {
+    let path = door.dialect.ready.path.as_deref().unwrap_or("/healthz");
+    match door.get(path).send().await {
         Err(Stop::NoAnswer { request, reason }) => Some(format!("{request}: {reason}")),
         _ => None,
     }
@@ -139,6 +144,9 @@ async fn all(rules: &[Rule], bench: &Bench, context: &Context) -> Vec<RuleResult
     let one = async |rule: Rule| {
         if !rules.contains(&rule) || context.is_stopped() {
             return None;
+        }
+        if !bench.claims(rule) {
+            return Some(sheet::not_claimed(rule));
         }
         let mut sheet = Sheet::default();
         let done = rules::check(rule, bench, &mut sheet).await;

@@ -117,6 +117,18 @@ impl Sheet {
     }
 }
 
+/// Of a rule that the target does not claim to keep.
+pub fn not_claimed(rule: Rule) -> RuleResult {
+    RuleResult {
+        id: rule.id(),
+        outcome: RuleOutcome::NotClaimed,
+        reason: None,
+        passed: Vec::new(),
+        failures: Vec::new(),
+        untested: Vec::new(),
+    }
+}
+
 /// At most [`SHOWN_CHARACTERS_MAX`] characters of a text, on one line.
 pub fn cut(text: &str) -> String {
     let mut short: String =

@@ -52,7 +52,7 @@ impl BodyTemplate {
         }
         let template = Self { before: pieces(before), after: pieces(after) };
         // Digits with zeros before them are JSON within a string only, and so are letters; an object is JSON as a value only.
-        let sample = template.sample(r#"{"sequence":"0","fill":""}"#, "r.01", "01");
+        let sample = template.filled(r#"{"sequence":"0","fill":""}"#, "r.01", "01");
         match serde_json::from_str::<serde_json::Value>(&sample) {
             Ok(_) => Ok(template),
             Err(error) => Err(format!(
@@ -67,7 +67,8 @@ impl BodyTemplate {
         self.before.iter().chain(&self.after).any(|piece| *piece == Piece::DedupId)
     }
 
-    fn sample(&self, payload: &str, dedup_id: &str, sequence: &str) -> String {
+    /// With these in their places.
+    pub fn filled(&self, payload: &str, dedup_id: &str, sequence: &str) -> String {
         let mut text = String::new();
         let mut write = |pieces: &[Piece]| {
             for piece in pieces {

@@ -336,6 +336,35 @@ impl Started {
         }
     }
 
+    /// Sends it the signal that it is to end with, and does not wait.
+    pub fn ask_to_end(&self) {
+        if let Some(process) = self.process.as_ref().filter(|process| process.child.id().is_some()) {
+            let _ = kill_process(process.group, self.profile.stop_signal);
+        }
+    }
+
+    /// Waits until it has ended as it was asked to; how. What it started and left is killed then, and so is itself when it takes too long.
+    ///
+    /// # Errors
+    /// When it took too long; it is gone all the same.
+    pub async fn ended(&mut self) -> Result<Option<ExitStatus>, LaunchError> {
+        match self.process.take() {
+            Some(process) => process.ended(&self.profile).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts it once more on its data, and waits until it is ready. The process before must have ended.
+    ///
+    /// # Errors
+    /// Why it could not be had.
+    pub async fn start_again(&mut self) -> Result<(), LaunchError> {
+        let Some(start) = &self.profile.start else { return Ok(()) };
+        let log = self.folder.path().join("target.log");
+        let process = self.process.insert(Process::start(&self.profile, start, &self.values, &log)?);
+        wait_until_ready(&self.profile, &self.target, Some(process)).await
+    }
+
     /// Ends it as its profile says, and removes its data.
     ///
     /// # Errors
@@ -365,16 +394,20 @@ impl Process {
         Ok(Self { child, group, log: log.to_owned() })
     }
 
-    async fn stop(mut self, profile: &Profile) -> Result<(), LaunchError> {
+    async fn stop(self, profile: &Profile) -> Result<(), LaunchError> {
         if self.child.id().is_some() {
             let _ = kill_process(self.group, profile.stop_signal);
         }
+        self.ended(profile).await.map(drop)
+    }
+
+    async fn ended(mut self, profile: &Profile) -> Result<ExitStatus, LaunchError> {
         let ended = timeout(profile.stop_timeout, self.child.wait()).await;
         let log = log_end(&self.log);
         // With all that it started and left.
         kill_group(Some(self.group));
         match ended {
-            Ok(status) => status.map(drop).map_err(LaunchError::Io),
+            Ok(status) => status.map_err(LaunchError::Io),
             Err(_) => {
                 let _ = timeout(KILL_PATIENCE, self.child.wait()).await;
                 Err(LaunchError::NotStopped { timeout: profile.stop_timeout, log })

@@ -75,7 +75,7 @@ fn a_server_that_does_nothing_fails_most_rules_and_what_it_cannot_show_is_not_pa
     let found = &done.run.conformance[0];
     assert_eq!(
         ids(found, RuleOutcome::Failed),
-        ["A2", "I1", "I2", "I3", "I4", "I5", "I7", "R1", "D2"],
+        ["A2", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "R1", "D2"],
         "{}",
         done.text
     );
@@ -204,6 +204,48 @@ fn a_full_server_that_says_otherwise_is_caught() {
     });
     let failed = failed.into_inner().expect("no panic");
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+/// A folder with a profile in it.
+fn profile(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("profile.toml"), text).expect("a file");
+    folder
+}
+
+#[test]
+fn a_profile_starts_its_target_and_what_it_does_not_claim_is_not_tested() {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../targets/rust/profile.toml")).expect("a file");
+    let folder = profile(&format!("claims = [\"A1\", \"I2\", \"O1\", \"O5\"]\n{text}"));
+    let done = conform(&["--target", folder.path().to_str().expect("a path")]);
+    assert_eq!(done.code, 0, "{}", done.text);
+    let found = &done.run.conformance[0];
+    assert_eq!(
+        (&found.target[..], ids(found, RuleOutcome::Passed)),
+        ("rust", vec!["A1", "I2", "O1", "O5"]),
+        "{}",
+        done.text
+    );
+    assert_eq!(ids(found, RuleOutcome::NotClaimed).len(), Rule::ALL.len() - 4, "{}", done.text);
+    // It was started here: I2 also across a restart.
+    let rule = found.rules.iter().find(|rule| rule.id == "I2").expect("I2");
+    assert!(rule.passed.iter().any(|clause| clause.contains("restart")), "{rule:?}");
+}
+
+#[test]
+fn a_server_of_another_form_is_tested_by_its_profile() {
+    let server = Shared::start(&[]);
+    let proxy = Proxy::start(proxy::other_form());
+    let url = proxy.url_of(server.address);
+    let claims = r#"claims = ["A1", "A2", "I1", "I2", "I3", "I4", "I5", "I7", "I8", "R1", "R2", "O1"]"#;
+    let folder = profile(&format!("name = 'older'\n{claims}\n[http]\nurl = '{url}'\n{}", proxy::OTHER_FORM));
+    let done = conform(&["--target", folder.path().to_str().expect("a path")]);
+    let found = &done.run.conformance[0];
+    let expected = ["A1", "A2", "I1", "I2", "I3", "I5", "I8", "R1", "R2", "O1"];
+    assert_eq!(ids(found, RuleOutcome::Passed), expected, "{}", done.text);
+    // Which are about the form of bodies.
+    assert_eq!(ids(found, RuleOutcome::NotTestable), ["I4", "I7"], "{}", done.text);
 }
 
 #[test]

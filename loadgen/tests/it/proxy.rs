@@ -218,6 +218,50 @@ pub const BROKEN_WHEN_FULL: &[Row] = &[
     ("a full server without Retry-After", &["I6"], || after(|_, answer| if answer.status == 503 { answer.headers.remove("retry-after"); })),
 ];
 
+/// A server of another form: see [`OTHER_FORM`].
+pub fn other_form() -> Change {
+    Change {
+        before: Some(|asked| {
+            if let Some(key) = asked.headers.remove("x-secret") {
+                let value = format!("Bearer {}", key.to_str().expect("text"));
+                asked.headers.insert("authorization", value.parse().expect("a header"));
+            }
+            if asked.is("POST", "/v1/events") {
+                asked.path = "/api/events".to_owned();
+                let text = String::from_utf8_lossy(&asked.body);
+                let text = text.replace(r#""event_type":"#, r#""type":"#).replace(r#""key":"#, r#""dedup_id":"#);
+                asked.body = Bytes::from(text.replace(r#""data":"#, r#""payload":"#));
+            }
+            None
+        }),
+        after: Some(|asked, answer| {
+            if asked.is_event() && answer.status == 202 {
+                answer.status = 200;
+                answer.edit(|body| {
+                    *body = json!({"data": {"ticket": body["id"], "worth": body["durability"]}, "status": "accepted"})
+                });
+            }
+        }),
+        buffers: false,
+    }
+}
+
+/// What a profile says of such a server.
+pub const OTHER_FORM: &str = r#"
+[key]
+header = "X-Secret: {key}"
+
+[ingest]
+path = "/v1/events"
+body = '{"event_type":"x","key":"{dedup_id}","data":{payload}}'
+status = 200
+id = "/data/ticket"
+durability = "/data/worth"
+
+[routes]
+batch = "none"
+"#;
+
 /// Bytes of a body that are read before it is refused.
 const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::super::bench::{Bench, Organization, WEBHOOK};
+use super::super::bench::{Bench, Organization};
 use super::super::door::Door;
 use super::super::hook::{Delivery, FAILING, HANGING, Hook, WELL};
 use super::super::place::Need;
@@ -32,12 +32,13 @@ const TIMESTAMP_TOLERANCE_S: i64 = 300;
 const JITTER_SHARE_MIN: f64 = 0.1;
 
 pub async fn d1(bench: &Bench, sheet: &mut Sheet) -> Done {
+    let webhook = bench.webhook()?;
     let own = bench.own(Need::Webhooks).await?;
     let door = own.as_ref().map_or(&bench.main.door, |place| &place.door);
     let hook = Hook::listen().await.map_err(|error| Stop::Blocked(format!("no receiver: {error}")))?;
     let well = bench.organization_at(door, "enterprise").await?;
-    let set = well.post(WEBHOOK).json(&json!({"webhook_url": hook.url(WELL)})).send().await?;
-    if !bench.subject.is_ours() && set.is_refusal() {
+    let set = well.post(webhook).json(&json!({"webhook_url": hook.url(WELL)})).send().await?;
+    if !bench.subject.is_reference() && set.is_refusal() {
         // D2 at work; whether a webhook can be set at all is not known then.
         return Err(Stop::Blocked("it does not let webhooks lead to this machine, where the receiver is".to_owned()));
     }
@@ -51,7 +52,7 @@ pub async fn d1(bench: &Bench, sheet: &mut Sheet) -> Done {
         not_delayed(bench, door, &well, &hook, sheet).await?;
         given_up(bench, door, &hook, sheet).await?;
     } else {
-        sheet.untested("one slow receiver does not delay the others", super::NOT_OURS);
+        sheet.untested("one slow receiver does not delay the others", "its settings are not known");
         sheet.untested(
             "five attempts with growing waits, then dead letter",
             "the waits are too long without settings of our own",
@@ -139,8 +140,9 @@ async fn delivered(sender: &Organization, hook: &Hook, secret: Option<Vec<u8>>, 
 
 /// A receiver that never answers has all it is owed under way; another one gets its events all the same.
 async fn not_delayed(bench: &Bench, door: &Door, well: &Organization, hook: &Hook, sheet: &mut Sheet) -> Done {
+    let webhook = bench.webhook()?;
     let slow = bench.organization_at(door, "enterprise").await?;
-    slow.post(WEBHOOK).json(&json!({"webhook_url": hook.url(HANGING)})).send().await?;
+    slow.post(webhook).json(&json!({"webhook_url": hook.url(HANGING)})).send().await?;
     for _ in 0..5 {
         send(&slow).await?;
     }
@@ -158,12 +160,13 @@ async fn not_delayed(bench: &Bench, door: &Door, well: &Organization, hook: &Hoo
 }
 
 async fn given_up(bench: &Bench, door: &Door, hook: &Hook, sheet: &mut Sheet) -> Done {
+    let webhook = bench.webhook()?;
     let mut ids = Vec::new();
     let mut sender = None;
     // Each an organisation's own: a server may keep the events of one that fails in step.
     for number in 0..EVENTS {
         let own = bench.organization_at(door, "enterprise").await?;
-        own.post(WEBHOOK).json(&json!({"webhook_url": hook.url(FAILING)})).send().await?;
+        own.post(webhook).json(&json!({"webhook_url": hook.url(FAILING)})).send().await?;
         ids.push(own.accepted(&json!({"type": "hooked", "payload": {"n": number}})).await?);
         sender.get_or_insert(own);
     }
@@ -211,8 +214,9 @@ fn times(came: &[Delivery], id: &str) -> Vec<Instant> {
 }
 
 pub async fn d2(bench: &Bench, sheet: &mut Sheet) -> Done {
+    let webhook = bench.webhook()?;
     let sender = bench.organization().await?;
-    let set = |url: &str| sender.post(WEBHOOK).json(&json!({"webhook_url": url}));
+    let set = |url: &str| sender.post(webhook).json(&json!({"webhook_url": url}));
     for url in ["ftp://8.8.8.8/", "file:///etc/passwd", "nonsense", ""] {
         let refused = set(url).send().await?;
         sheet.check("a URL that is not http(s) is refused", refused.is_refusal(), "400", &refused);
@@ -232,7 +236,7 @@ pub async fn d2(bench: &Bench, sheet: &mut Sheet) -> Done {
     ];
     const CLAUSE: &str = "a URL that leads inside is refused";
     let first = set(inside[0]).send().await?;
-    if !bench.subject.is_ours() && first.is_success() {
+    if !bench.subject.is_reference() && first.is_success() {
         sheet.untested(CLAUSE, "it takes http://127.0.0.1, and may have been started with leave to do so");
     } else {
         sheet.check(CLAUSE, first.is_refusal(), "400", &first);
@@ -245,7 +249,7 @@ pub async fn d2(bench: &Bench, sheet: &mut Sheet) -> Done {
     let outside = set("http://8.8.8.8/").send().await?;
     sheet.check("a public address is taken", outside.is_success(), "200", &outside);
     // So that nothing ever is.
-    bench.main.door.ask(Method::DELETE, WEBHOOK).key(&sender.key).send().await?;
+    bench.main.door.ask(Method::DELETE, webhook).key(&sender.key).send().await?;
     sheet.untested("a name that leads inside only later is not connected to", "that takes a name server of our own");
     Ok(())
 }

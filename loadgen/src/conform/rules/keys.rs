@@ -9,9 +9,10 @@ use reports::conform::Rule;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::super::bench::{BATCH, Bench, EVENTS, INBOX, KEYS, KEYS_GENERATE, KEYS_ROTATE, Organization, WEBHOOK};
+use super::super::bench::{Bench, KEYS, KEYS_GENERATE, KEYS_ROTATE, Organization};
 use super::super::door::Exchange;
 use super::super::sheet::{Done, Sheet, Stop};
+use crate::dialect::Dialect;
 
 /// Tiers with the requests a minute that each has unless a server was started with others.
 const TIERS: [(&str, u64); 4] = [("free", 100), ("pro", 1_000), ("business", 10_000), ("enterprise", 100_000)];
@@ -31,7 +32,16 @@ const LIMIT_TRIED_MAX: u64 = 1_000;
 /// A longer `Retry-After` is not waited for.
 const RETRY_AFTER_TRIED_MAX_S: u64 = 2;
 
+/// That keys are made by the contract's route: another one is as its profile says, and not as the rule.
+fn makes_keys(bench: &Bench) -> Done {
+    match bench.main.door.dialect.key == Dialect::contract().key && !bench.has_other_keys() {
+        true => Ok(()),
+        false => Err(Stop::Blocked("its profile has keys made in another way than the contract's".to_owned())),
+    }
+}
+
 pub async fn a1(bench: &Bench, sheet: &mut Sheet) -> Done {
+    makes_keys(bench)?;
     let door = &bench.main.door;
     for tier in std::iter::once(None).chain(TIERS.map(|(tier, _)| Some(tier))) {
         let mut wanted = json!({"organization_name": "Müller & Söhne"});
@@ -112,7 +122,7 @@ async fn stored_as_hash(bench: &Bench, shape: &Shape, sheet: &mut Sheet) -> Done
         return Ok(());
     };
     let mut found = files_with(own.folder(), &shape.own);
-    if let Some(database) = &own.database {
+    if let Some(database) = own.database() {
         let tables = database.tables_with(&shape.own).await;
         found.extend(tables.map_err(|error| Stop::Blocked(format!("its database could not be read: {error}")))?);
     }
@@ -147,21 +157,23 @@ pub async fn a2(bench: &Bench, sheet: &mut Sheet) -> Done {
         let (head, last) = ours.key.split_at(ours.key.len() - 1);
         format!("{head}{}", if last == "x" { "y" } else { "x" })
     };
-    let by_id = [format!("{EVENTS}/{NO_ID}"), format!("/api/ack/{NO_ID}")];
+    let path = |found: Result<&str, Stop>| found.map(str::to_owned);
     let routes = [
-        (Rule::I1, Method::POST, EVENTS),
-        (Rule::I7, Method::POST, BATCH),
-        (Rule::R1, Method::GET, &by_id[0]),
-        (Rule::R2, Method::GET, INBOX),
-        (Rule::R2, Method::POST, &by_id[1]),
-        (Rule::A3, Method::GET, KEYS),
-        (Rule::A3, Method::POST, KEYS_ROTATE),
-        (Rule::D1, Method::GET, WEBHOOK),
-        (Rule::D1, Method::POST, WEBHOOK),
-        (Rule::D1, Method::DELETE, WEBHOOK),
+        (Rule::I1, Method::POST, Ok(bench.main.door.dialect.ingest.path.clone())),
+        (Rule::I7, Method::POST, path(bench.batch())),
+        (Rule::R1, Method::GET, bench.event(NO_ID)),
+        (Rule::R2, Method::GET, path(bench.inbox())),
+        (Rule::R2, Method::POST, bench.ack(NO_ID)),
+        (Rule::A3, Method::GET, Ok(KEYS.to_owned())),
+        (Rule::A3, Method::POST, Ok(KEYS_ROTATE.to_owned())),
+        (Rule::D1, Method::GET, path(bench.webhook())),
+        (Rule::D1, Method::POST, path(bench.webhook())),
+        (Rule::D1, Method::DELETE, path(bench.webhook())),
     ];
     for (_, method, path) in routes.into_iter().filter(|(rule, ..)| bench.claims(*rule)) {
-        let ask = || bench.main.door.ask(method.clone(), path).raw_json(r#"{"type":"t","payload":1}"#);
+        // A route that it does not have is no way in.
+        let Ok(path) = path else { continue };
+        let ask = || bench.main.door.ask(method.clone(), &path).raw_json(r#"{"type":"t","payload":1}"#);
         let attempts = [
             ask().noting("without a key"),
             ask().key("x").noting("with the key x"),
@@ -173,15 +185,24 @@ pub async fn a2(bench: &Bench, sheet: &mut Sheet) -> Done {
             sheet.status("every route answers 401 without a valid key", &refused, 401);
         }
     }
-    let bearer = ours.get(INBOX).noting("with a key as Bearer").send().await?;
-    sheet.check("a key is taken as Authorization: Bearer", bearer.status != 401, "anything but 401", &bearer);
-    let other =
-        bench.main.door.get(INBOX).secret_header("x-api-key", &ours.key).noting("with X-API-Key").send().await?;
-    sheet.check("a key is taken as X-API-Key", other.status != 401, "anything but 401", &other);
+    let (method, path) = match bench.inbox() {
+        Ok(path) => (Method::GET, path.to_owned()),
+        Err(_) => (Method::POST, bench.main.door.dialect.ingest.path.clone()),
+    };
+    let ask = || bench.main.door.ask(method.clone(), &path);
+    let with_key = ask().key(&ours.key).noting("with a key").send().await?;
+    sheet.check("a valid key is taken", with_key.status != 401, "anything but 401", &with_key);
+    if bench.main.door.dialect.key_header == Dialect::contract().key_header {
+        let other = ask().secret_header("x-api-key", &ours.key).noting("with X-API-Key").send().await?;
+        sheet.check("a key is taken as X-API-Key", other.status != 401, "anything but 401", &other);
+    } else {
+        sheet.untested("a key is taken as Bearer and as X-API-Key", "its profile names another header");
+    }
     Ok(())
 }
 
 pub async fn a3(bench: &Bench, sheet: &mut Sheet) -> Done {
+    makes_keys(bench)?;
     let wanted = json!({"organization_name": "rotated", "tier": "enterprise"});
     let made = bench.main.door.post(KEYS_GENERATE).json(&wanted).send().await?;
     let old =
@@ -203,7 +224,7 @@ pub async fn a3(bench: &Bench, sheet: &mut Sheet) -> Done {
     sheet.check("the new key works", works.is_success(), "2xx", &works);
     sheet.member("the new key is the same organisation's", &works, "/organization_id", &made.json()["organization_id"]);
 
-    let bound = if bench.subject.is_ours() { ROTATED_ENDS_WITHIN_REFERENCE } else { ROTATED_ENDS_WITHIN };
+    let bound = if bench.subject.is_reference() { ROTATED_ENDS_WITHIN_REFERENCE } else { ROTATED_ENDS_WITHIN };
     let begin = Instant::now();
     let ended = loop {
         let answer = ask(Method::GET, KEYS, &old).noting("with the old key").send().await?;
@@ -218,17 +239,19 @@ pub async fn a3(bench: &Bench, sheet: &mut Sheet) -> Done {
 }
 
 pub async fn a4(bench: &Bench, sheet: &mut Sheet) -> Done {
+    makes_keys(bench)?;
     for (tier, per_minute) in TIERS {
         let wanted = json!({"organization_name": "limited", "tier": tier});
         let made = bench.main.door.post(KEYS_GENERATE).json(&wanted).send().await?;
         let clause = "each tier has the contract's limit";
         let said = made.json()["rate_limit_per_minute"].clone();
-        if bench.subject.is_ours() || said == json!(per_minute) {
+        if bench.subject.is_reference() || said == json!(per_minute) {
             sheet.member(clause, &made, "/rate_limit_per_minute", &json!(per_minute));
         } else {
             sheet.untested(clause, &format!("it says {said} for {tier}, and may have been started with other limits"));
         }
     }
+    let inbox = bench.inbox()?;
     let limited = bench.organization_at(&bench.main.door, "free").await?;
     let limit = match limited.limit_per_minute {
         Some(limit) if limit <= LIMIT_TRIED_MAX => limit,
@@ -240,7 +263,7 @@ pub async fn a4(bench: &Bench, sheet: &mut Sheet) -> Done {
             return Err(Stop::Blocked(reason));
         }
     };
-    let refused = use_up(&limited, limit, sheet).await?;
+    let refused = use_up(&limited, inbox, limit, sheet).await?;
     let number = |name: &str| refused.header(name).and_then(|text| text.parse::<u64>().ok());
     let headers = |name: &str| refused.answer_with(name);
     let retry_after = number("retry-after").filter(|seconds| *seconds > 0);
@@ -262,12 +285,12 @@ pub async fn a4(bench: &Bench, sheet: &mut Sheet) -> Done {
     );
     let has = refused.header("ratelimit").is_some_and(|text| !text.is_empty());
     sheet.told("over the limit there is RateLimit", has, "what is left", headers("ratelimit"), &refused.request);
-    let other = bench.organization_at(&bench.main.door, "free").await?.get(INBOX).send().await?;
+    let other = bench.organization_at(&bench.main.door, "free").await?.get(inbox).send().await?;
     sheet.check("another organisation has its own limit", other.status != 429, "anything but 429", &other);
     match retry_after {
         Some(seconds) if seconds <= RETRY_AFTER_TRIED_MAX_S => {
             sleep(Duration::from_secs(seconds)).await;
-            let again = limited.get(INBOX).noting("after Retry-After").send().await?;
+            let again = limited.get(inbox).noting("after Retry-After").send().await?;
             sheet.check("after Retry-After it is served again", again.status != 429, "anything but 429", &again);
         }
         _ => sheet.untested("after Retry-After it is served again", "it is too long to wait for, or not there"),
@@ -276,11 +299,11 @@ pub async fn a4(bench: &Bench, sheet: &mut Sheet) -> Done {
 }
 
 /// Sends until it is too much; the refusal.
-async fn use_up(limited: &Organization, limit: u64, sheet: &mut Sheet) -> Result<Exchange, Stop> {
+async fn use_up(limited: &Organization, inbox: &str, limit: u64, sheet: &mut Sheet) -> Result<Exchange, Stop> {
     let begin = Instant::now();
     let mut served = 0;
     let last = loop {
-        let answer = limited.get(INBOX).send().await?;
+        let answer = limited.get(inbox).send().await?;
         // What comes back meanwhile may be used, too.
         let most = limit + 1 + (limit as f64 * begin.elapsed().as_secs_f64() / 60.0).ceil() as u64;
         if answer.status == 429 || served > most {

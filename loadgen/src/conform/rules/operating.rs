@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::super::bench::{BATCH, Bench, EVENTS, INBOX, KEYS, KEYS_GENERATE, KEYS_ROTATE, Organization, WEBHOOK};
+use super::super::bench::{Bench, EVENTS, KEYS, KEYS_GENERATE, KEYS_ROTATE, Organization};
 use super::super::door::{Exchange, Wire};
 use super::super::place::{Need, Place};
 use super::super::sheet::{Done, Sheet, Stop, cut};
@@ -114,9 +114,12 @@ fn named(page: &Exchange, sheet: &mut Sheet) {
 }
 
 async fn metrics(sender: &Organization) -> Result<Exchange, Stop> {
-    let open = sender.door.get("/metrics").send().await?;
+    let Some(path) = &sender.door.dialect.routes.metrics else {
+        return Err(Stop::Blocked("its profile has no route for it ([routes] metrics)".to_owned()));
+    };
+    let open = sender.door.get(path).send().await?;
     // The contract does not say that it is open.
-    if open.status == 401 { sender.get("/metrics").send().await } else { Ok(open) }
+    if open.status == 401 { sender.get(path).send().await } else { Ok(open) }
 }
 
 /// The metrics once what came before is counted: persisting goes on behind the answers.
@@ -185,19 +188,20 @@ pub async fn o3(bench: &Bench, sheet: &mut Sheet) -> Done {
     let event = json!({"type": "t", "payload": 1, "dedup_id": "d"});
     sender.accepted(&event).await?;
     let door = &bench.main.door;
+    let inbox = bench.inbox().unwrap_or(KEYS);
     let asks = [
-        door.get(INBOX).noting("without a key"),
-        sender.get(&format!("{EVENTS}/{NO_ID}")),
+        door.get(inbox).noting("without a key"),
+        sender.get(&bench.event(NO_ID).unwrap_or_else(|_| format!("{EVENTS}/{NO_ID}"))),
         sender.get("/api/no/such/route"),
-        door.ask(Method::PUT, EVENTS).key(&sender.key),
-        sender.post(EVENTS).raw_json("{"),
-        sender.post(EVENTS).raw_json(r#"{"type":"t"}"#),
-        sender.post(EVENTS).raw_json("\u{0}'; DROP TABLE events; --"),
+        door.ask(Method::PATCH, &door.dialect.ingest.path).key(&sender.key),
+        sender.ingest().raw_json("{"),
+        sender.ingest().raw_json(r#"{"type":"t"}"#),
+        sender.ingest().raw_json("\u{0}'; DROP TABLE events; --"),
         sender.event(&event),
-        sender.post(EVENTS).text("text/plain", "t"),
-        sender.post(EVENTS).raw_json(format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(300_000))),
-        sender.get(&format!("{INBOX}?limit=0")),
-        sender.get(&format!("{INBOX}?cursor=%27%22nonsense")),
+        sender.ingest().text("text/plain", "t"),
+        sender.ingest().raw_json(format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(300_000))),
+        sender.get(&format!("{inbox}?limit=0")),
+        sender.get(&format!("{inbox}?cursor=%27%22nonsense")),
         door.post(KEYS_GENERATE).json(&json!({})),
     ];
     for ask in asks {
@@ -235,14 +239,14 @@ pub async fn o4(bench: &Bench, sheet: &mut Sheet) -> Done {
     let documented = operations(&document);
     let contract = [
         ("post", EVENTS),
-        ("post", BATCH),
+        ("post", "/api/events/batch"),
         ("get", "/api/events/{}"),
-        ("get", INBOX),
+        ("get", "/api/inbox"),
         ("post", "/api/ack/{}"),
         ("post", KEYS_GENERATE),
         ("get", KEYS),
         ("post", KEYS_ROTATE),
-        ("post", WEBHOOK),
+        ("post", "/api/webhook/config"),
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -303,14 +307,14 @@ pub async fn o5(bench: &Bench, sheet: &mut Sheet) -> Done {
         ids.insert(sender.accepted(&json!({"type": "t", "payload": number})).await?);
     }
     let mut wire = place.door.wire().await?;
-    let body = json!({"type": "t", "payload": "in flight"}).to_string();
-    let head = wire.head(EVENTS, &sender.key);
+    let body = place.door.dialect.ingest.body.filled(r#"{"in":"flight"}"#, "in flight", "000000000000");
+    let head = wire.head(&sender.key);
     let head = format!("{head}expect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
     // All but its last byte. A server that says 100 is in the middle of reading it; one that never says so has had the time to be.
     wire.send(format!("{head}{}", &body[..body.len() - 1]).as_bytes()).await;
     wire.continues(CONTINUE_PATIENCE).await;
     let Some(mut own) = place.own else { return Ok(()) };
-    own.process.ask_to_end();
+    own.ask_to_end();
     let address = place.door.address().unwrap_or_default();
     let is_closed = closed(&address).await;
     sheet.told(
@@ -330,10 +334,10 @@ pub async fn o5(bench: &Bench, sheet: &mut Sheet) -> Done {
         "SIGTERM in the middle of POST /api/events",
     );
     let in_flight = usize::from(finished == Some(202));
-    let ended = own.process.ended().await.map_err(|error| Stop::Blocked(error.to_string()))?;
-    let told = ended.as_ref().map_or_else(|error| cut(&error.to_string()), |()| "0".to_owned());
+    let ended = own.ended().await?;
+    let told = ended.as_ref().map_or_else(|error| cut(error), |()| "0".to_owned());
     sheet.told("it exits 0", ended.is_ok(), "exit code 0", told, "SIGTERM");
-    sender.door = own.start_again().await?;
+    sender.door = own.start_again(bench.subject.dialect()).await?;
     let expected = ids.len() + in_flight;
     let kept = sender.persisted_or_not(expected).await?;
     let missing = ids.iter().filter(|id| !kept.iter().any(|event| event.id.as_ref() == Some(*id))).count();
