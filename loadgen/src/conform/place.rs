@@ -99,7 +99,7 @@ pub struct Place {
 #[derive(Debug)]
 pub enum Own {
     /// The reference server.
-    Reference(Reference),
+    Reference(Box<Reference>),
     /// What a profile describes.
     Profile(Box<Started>),
 }
@@ -201,7 +201,7 @@ impl Subject {
         match ServerProcess::listening(&launch).await {
             Ok((process, url)) => {
                 let (mode, program) = (mode.clone(), program.clone());
-                let own = Own::Reference(Reference { process, folder, database, mode, program });
+                let own = Own::Reference(Box::new(Reference { process, folder, database, mode, program }));
                 Ok(Place { door: Door::new(&url, self.dialect())?, own: Some(own) })
             }
             Err(error) => {
