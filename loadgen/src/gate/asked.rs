@@ -123,7 +123,7 @@ pub struct Asked {
     #[arg(long, requires = "self_test")]
     pub quick: bool,
 
-    /// Decisions of a self-test on one program against itself, 1 to 10000; a sixth of them on each fault [default: 60; with --quick 6]
+    /// Decisions of a self-test on one program against itself, 1 to 10000; a sixth or a twelfth of them on each fault [default: 60; with --quick 6]
     #[arg(long, value_name = "N", requires = "self_test", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub decisions: Option<u32>,
 

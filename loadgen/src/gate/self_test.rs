@@ -19,8 +19,10 @@ use crate::measure::{self, Context};
 use crate::plan::Resolved;
 use crate::progress::Progress;
 
-/// Decisions on one program against itself, for one on each change.
+/// Decisions on one program against itself, for one on each change whose share is to be known well.
 const SAME_PER_CHANGE: u32 = 6;
+/// The same for the other changes: those that are plain to see, or that need not be found.
+const SAME_PER_OTHER_CHANGE: u32 = 12;
 /// Rounds from which the size of some changes is taken.
 const SIZING_ROUNDS: u32 = 3;
 
@@ -33,7 +35,7 @@ pub struct Wish {
     pub capacity: Duration,
     /// The rule of every decision; each has a seed of its own.
     pub rule: Rule,
-    /// Decisions on one program against itself; a sixth of them on each change.
+    /// Decisions on one program against itself; a sixth or a twelfth of them on each change.
     pub decisions: u32,
     /// No decision begins that would not end by then.
     pub time_max: Duration,
@@ -98,7 +100,11 @@ fn furthest_behind(trials: &[Trial], decisions: u32) -> Option<usize> {
 }
 
 fn wanted_of(trial: &Trial, decisions: u32) -> u32 {
-    if trial.worsens.is_none() { decisions } else { decisions.div_ceil(SAME_PER_CHANGE) }
+    match trial.worsens {
+        None => decisions,
+        Some(Metric::ResponseTimeP50 | Metric::ResponseTimeP99) => decisions.div_ceil(SAME_PER_CHANGE),
+        Some(_) => decisions.div_ceil(SAME_PER_OTHER_CHANGE),
+    }
 }
 
 fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
@@ -210,10 +216,10 @@ mod tests {
     fn the_trial_that_is_furthest_behind_its_share_is_next_until_none_is() {
         let worse = Some(Metric::CpuPerEvent);
         for (same, slower, expected) in
-            [(0, 0, Some(0)), (1, 0, Some(1)), (6, 1, Some(0)), (12, 1, Some(1)), (11, 2, Some(0)), (12, 2, None)]
+            [(0, 0, Some(0)), (1, 0, Some(1)), (6, 1, Some(0)), (24, 1, Some(1)), (23, 2, Some(0)), (24, 2, None)]
         {
             let trials = [trial(None, same), trial(worse, slower)];
-            assert_eq!(furthest_behind(&trials, 12), expected, "{same} and {slower}");
+            assert_eq!(furthest_behind(&trials, 24), expected, "{same} and {slower}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub fn render(gate: &Gate) -> String {
                     (section("metrics", "Metrics", &show::basis(gate), &metrics(&gate.metrics)))
                     (section("pairs", "Pair by pair",
                         "Each mark is one pair of rounds: by how much the candidate was worse than the baseline that ran right before or after it, \
-                         under the same load. The dotted lines are the estimate and its interval; the level is what is allowed.",
+                         under the same load. The dotted lines are the estimate and its interval; the level is what is allowed. What was left out is drawn at the edge where it lies beyond.",
                         &pairs(gate)))
                     @if let Some(confirmation) = &gate.confirmation {
                         (section("again", "Once more", "The fresh repetition of what had regressed.", &metrics(&confirmation.metrics)))
@@ -144,8 +144,9 @@ fn chart(gate: &Gate, result: &MetricResult) -> Option<Chart> {
     .collect();
     let last = gate.pairs.last().map_or(1.0, |pair| f64::from(pair.number));
     let bounds = [result.worse_by, result.worse_by_low, result.worse_by_high].into_iter().flatten();
-    let largest = series.iter().flat_map(|series| &series.markers).map(|(_, share, _)| share.abs());
-    let reach = largest.chain([result.margin]).fold(0.0_f64, f64::max);
+    // What is left out may be far out; it is drawn at the edge.
+    let largest = gate.pairs.iter().filter(|pair| counts(pair)).filter_map(|pair| worse(result.metric, pair));
+    let reach = largest.map(f64::abs).chain([result.margin]).fold(0.0_f64, f64::max);
     (!series.is_empty()).then_some(())?;
     series.extend(bounds.map(|share| Series {
         faint: vec![(0.5, share), (last + 0.5, share)],
