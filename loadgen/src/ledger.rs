@@ -292,6 +292,17 @@ pub enum ReadError {
     Nowhere,
 }
 
+impl Account<'_> {
+    /// Whether there are too few rows for all that was acknowledged: reading them all costs a database time that it should spend on the
+    /// others.
+    async fn lacks_rows(&self) -> bool {
+        match self.source {
+            Source::Rows(rows) => rows.count().await.is_ok_and(|count| count < self.acknowledged.len() as u64),
+            Source::Inbox | Source::Nowhere => false,
+        }
+    }
+}
+
 /// Reads what the target keeps until every acknowledged event is found, or the patience is over.
 pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> (Ledger, Option<ReadError>) {
     let patience_end = account.load_end + account.patience;
@@ -303,6 +314,11 @@ pub async fn reconcile(account: &Account<'_>, target: &Target, clock: Clock) -> 
     let mut pause = LOOK_PAUSE_MIN;
     loop {
         let doubted = Instant::now() >= doubt_begin;
+        if !doubted && account.lacks_rows().await {
+            sleep(pause.min(doubt_begin.saturating_duration_since(Instant::now()))).await;
+            pause = (pause * 2).min(LOOK_PAUSE_MAX);
+            continue;
+        }
         let mut found =
             Reconciliation::new(account.acknowledged, account.payloads, account.planned, account.kept, clock)
                 .with_steady_begin(account.steady_begin_ns)

@@ -101,6 +101,19 @@ impl Rows {
         }
     }
 
+    /// How many rows there are.
+    ///
+    /// # Errors
+    /// When nobody could tell.
+    pub async fn count(&self) -> Result<u64, RowsError> {
+        let count = AssertSqlSafe(format!("SELECT count(*) FROM ({}) AS q", self.query));
+        let counted: Result<i64, sqlx::Error> = match &self.store {
+            Store::Postgres(url) => sqlx::query_scalar(count).fetch_one(&mut postgres(url).await?).await,
+            Store::Sqlite(file) => sqlx::query_scalar(count).fetch_one(&mut sqlite(file).await?).await,
+        };
+        Ok(counted.map_err(RowsError::Query)?.unsigned_abs())
+    }
+
     /// Looks for the row of one event until it is there, at most for `patience`; `None`: it did not come, or nobody could tell.
     pub async fn wait_for(&self, needle: &Needle, patience: Duration) -> Option<PersistedRow> {
         let waiting = async {
@@ -308,6 +321,8 @@ mod tests {
             .await
             .expect("rows");
         assert_eq!(rows.len(), 3);
+        let counted = Rows::new(Store::Sqlite(file.clone()), "SELECT k AS dedup_id FROM t WHERE k <> ''".to_owned());
+        assert_eq!(counted.count().await.expect("a count"), 2);
         assert_eq!(rows[0].id, Some(id_of("1")));
         assert_eq!(rows[1].payload.as_deref(), Some("{\"a\":1}"));
         assert_eq!(rows.iter().map(|row| row.dedup_id.as_deref()).collect::<Vec<_>>(), [Some("d1"), None, Some("d3")]);

@@ -441,6 +441,29 @@ fn every_key_of_a_file_is_read_and_its_paths_are_taken_from_where_it_lies() {
 }
 
 #[test]
+fn targets_with_a_profile_are_found_from_where_the_plan_lies_and_are_called_as_they_say() {
+    let (folder, plan_path) =
+        file("p.toml", "target = ['a', 'b/profile.toml', 'http://h:1']\ndatabase = 'postgres://h/x'");
+    for (name, label, kind) in [("a", "default", "postgres"), ("b", "tuned", "sqlite")] {
+        let inner = folder.path().join(name);
+        std::fs::create_dir(&inner).expect("a folder");
+        let text = format!("name = 'x'\nlabel = '{label}'\n[start]\ncommand = ['y']\n[database]\nkind = '{kind}'");
+        std::fs::write(inner.join("profile.toml"), text).expect("a file");
+    }
+    let resolved = resolve(Asked::from_file(Path::new(&plan_path)).expect("a file")).expect("a plan");
+    let names: Vec<_> = resolved.plan.variants.iter().map(|variant| variant.name.as_str()).collect();
+    assert_eq!(names, ["x", "x/tuned", "h:1"]);
+    assert_eq!(resolved.profiles.keys().collect::<Vec<_>>(), ["x", "x/tuned"]);
+    assert_eq!(resolved.plan.database.as_deref(), Some("postgres, sqlite"));
+    let a = folder.path().join("a").display().to_string();
+    let twice = [&["--target", &a][..], &["--target", &a], &["--database", "postgres://h/x"]].concat();
+    let error = resolve(flags(&twice)).expect_err("one name").to_string();
+    let expected =
+        format!("--target = {a}: is the second that is called x, and results are found by name; leave one out");
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
 fn two_variants_of_one_name_are_refused() {
     let toml = "[[variants]]\nmode = 'null'\npolling = 'wake'\n[[variants]]\nmode = 'null'\npolling = 'fixed'";
     let error =

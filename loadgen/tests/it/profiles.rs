@@ -358,6 +358,48 @@ fn two_targets_are_measured_in_every_block_and_the_reference_server_by_its_profi
     assert!(!done.run.caveats.iter().any(|caveat| caveat.kind == CaveatKind::SqlCountUnavailable), "{}", done.text);
 }
 
+/// Whether a process runs; one that has ended and that nobody has asked for its status does not.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_target_that_does_not_end_is_killed_with_all_it_started_and_that_is_said() {
+    let folder = older_variant("sqlite", "SELECT data AS payload FROM trigger_events");
+    let file = folder.path().join("profile.toml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let deaf = text
+        .replace("command = [\"", "command = ['sh', '-c', 'trap : TERM; \"$0\" \"$@\" & wait; wait', \"")
+        .replace("signal = \"INT\"", "signal = \"TERM\"\ntimeout = \"1s\"");
+    std::fs::write(&file, deaf).expect("a file");
+    let profile = Arc::new(Profile::load(folder.path()).expect("a profile"));
+    let surroundings = Surroundings { postgres_url: None, database_name: "unused".to_owned(), reach: Reach::default() };
+    let started = Started::start(&profile, &surroundings).await.expect("it starts");
+    let family = loadgen::observe::process::with_descendants(&started.process_ids().await.expect("its process"));
+    assert_eq!(family.len(), 2, "a shell and its child");
+    let error = started.stop().await.expect_err("it is deaf").to_string();
+    assert!(error.contains("did not end within 1 s of its [stop] signal, and was killed"), "{error}");
+    let begin = std::time::Instant::now();
+    while family.iter().any(|pid| runs(*pid)) && begin.elapsed().as_secs() < 10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!family.iter().any(|pid| runs(*pid)), "{family:?}");
+}
+
+#[test]
+fn every_profile_of_this_project_is_valid() {
+    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../targets");
+    let folders = std::fs::read_dir(targets).expect("the targets").map(|entry| entry.expect("an entry").path());
+    let profiles: Vec<_> = folders.filter(|path| path.join("profile.toml").exists()).collect();
+    assert!(profiles.len() >= 4, "{profiles:?}");
+    for path in profiles {
+        let profile = Profile::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(profile.name.as_str()));
+    }
+}
+
 #[tokio::test]
 async fn a_command_line_is_a_target_too_and_leaves_nothing_behind() {
     let line = format!("'{}' serve --listen 127.0.0.1:{{port}} --exit-with-stdin", env!("CARGO_BIN_EXE_loadgen"));
