@@ -68,7 +68,7 @@ impl Rule {
     /// one begins with the baseline; which one is drawn.
     pub fn order(&self, place: u32) -> (Order, u64) {
         let block_begins_with_baseline = mixed(self.seed.wrapping_add(u64::from(place / 2))) & 1 == 0;
-        let is_first_of_block = place % 2 == 0;
+        let is_first_of_block = place.is_multiple_of(2);
         let order = match block_begins_with_baseline == is_first_of_block {
             true => Order::BaselineFirst,
             false => Order::CandidateFirst,
@@ -148,7 +148,9 @@ mod tests {
         }
     }
 
-    fn spoiled_by() -> [(&'static str, fn(&mut Round)); 5] {
+    type Spoil = fn(&mut Round);
+
+    fn spoiled_by() -> [(&'static str, Spoil); 5] {
         [
             ("saturated", |round| round.saturated = Some("busy".to_owned())),
             ("stood still", |round| round.standstill_share = Some(0.05)),

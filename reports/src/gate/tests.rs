@@ -170,7 +170,8 @@ fn what_says_nothing_never_passes() {
     let no_number = of_candidate(|round| round.response_time_ns_p50 = Some(f64::NAN));
     let zero = of_candidate(|round| round.response_time_ns_p50 = Some(0.0));
     let missing = of_candidate(|round| round.response_time_ns_p50 = None);
-    let cases: Vec<(&str, Box<dyn Fn(&mut Gate)>, GateOutcome)> = vec![
+    type Change = Box<dyn Fn(&mut Gate)>;
+    let cases: Vec<(&str, Change, GateOutcome)> = vec![
         ("dead", Box::new(dead), GateOutcome::Invalid),
         ("nothing accepted", Box::new(nothing), GateOutcome::Invalid),
         ("NaN", Box::new(no_number), GateOutcome::Invalid),
@@ -205,17 +206,18 @@ fn pairs_that_the_machine_spoiled_are_run_again_and_too_many_are_no_answer() {
     let disturbed = |every: u32| {
         move |number: u32| {
             let mut steady = around(0.0, 0.001);
-            Round { steal_share: (number % every == 0).then_some(0.5), ..steady(number) }
+            Round { steal_share: number.is_multiple_of(every).then_some(0.5), ..steady(number) }
         }
     };
     let gate = concluded(&rule(&[P50]), disturbed(3));
     assert_eq!((gate.verdict.outcome, gate.verdict.pairs_used), (GateOutcome::Pass, 10));
     assert_eq!(gate.verdict.pairs_left_out, 4);
     // One of two counts, so that 15 of 30 do, and the last look is content with those.
-    let noisy = |number: u32| Round { steal_share: (number % 2 == 0).then_some(0.5), ..around(0.04, 0.1)(number) };
+    let noisy =
+        |number: u32| Round { steal_share: number.is_multiple_of(2).then_some(0.5), ..around(0.04, 0.1)(number) };
     assert_eq!(concluded(&rule(&[P50]), noisy).verdict.pairs_used, 15);
     let gate = concluded(&rule(&[P50]), |number| Round {
-        steal_share: (number % 10 != 0).then_some(0.5),
+        steal_share: (!number.is_multiple_of(10)).then_some(0.5),
         ..around(0.0, 0.001)(number)
     });
     assert_eq!((gate.verdict.outcome, gate.pairs.len()), (GateOutcome::Invalid, 17), "16 of 30 are too many");
