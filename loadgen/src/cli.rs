@@ -601,13 +601,11 @@ fn test_gate(asked: &gate::asked::Asked, wanted: gate::Wanted, output: &Output) 
         capacity: wanted.capacity,
         rule: wanted.rule,
     };
-    let earlier: Vec<SelfTest> = asked.add.iter().map(|path| read_self_test(path)).collect::<Result<_, _>>()?;
-    let mut test = output
-        .block_on(gate::self_test::test(&wish, &output.context))?
-        .map_err(|error| Failure(EXIT_INTERNAL, error.to_string()))?;
-    for (path, earlier) in asked.add.iter().zip(earlier) {
-        test.add(earlier).map_err(|why| Failure(EXIT_USAGE, format!("--add {}: {why}", path.display())))?;
-    }
+    let earlier = asked.add.iter().map(|path| Ok((path.display().to_string(), read_self_test(path)?)));
+    let earlier = earlier.collect::<Result<_, _>>()?;
+    let test = output
+        .block_on(gate::self_test::test(&wish, earlier, &output.context))?
+        .map_err(|error| Failure(EXIT_USAGE, error.to_string()))?;
     let json = serde_json::to_string(&test).map_err(|error| Failure(EXIT_INTERNAL, error.to_string()))?;
     write_file(&output.folder.join("self-test.json"), &json)?;
     write_file(&output.folder.join("self-test.md"), &test.markdown())?;

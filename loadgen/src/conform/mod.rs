@@ -1,4 +1,4 @@
-//! `loadgen conform`: does a target keep the contract? One check a rule id of CONTRACT.md, over HTTP, in [`rules`].
+//! `loadgen conform`: does a target keep the contract? One check a rule id of CONTRACT.md, over HTTP, in `rules`.
 //!
 //! Order and bookkeeping only. `place` is where a target is tested, `bench` what every check works with, `door` a request and its
 //! answer, `sheet` what was found of a rule, `hook` a receiver of webhooks. What it all means is [`reports::conform`]'s.
@@ -29,6 +29,7 @@ use crate::measure::{Context, Findings};
 use crate::observe::machine;
 use crate::plan::Resolved;
 use crate::progress::Progress;
+use crate::target::{Reach, Target};
 
 /// Of a target, roughly.
 const TARGET_EXPECTED: Duration = Duration::from_secs(5);
@@ -64,7 +65,9 @@ pub async fn run(asked: &Asked, stores: &[AskedStore], resolved: &Resolved, cont
         progress.say(&conform::sentence(&found));
         conformance.push(found);
     }
-    let is_local = asked.target.is_empty();
+    // What loadgen starts itself has no URL of its own in the plan.
+    let is_here = |url: &str| Target::new(url, &Reach::default()).is_ok_and(|target| target.is_local());
+    let is_local = plan.variants.iter().all(|variant| variant.url.as_deref().is_none_or(is_here));
     let environment = machine::environment(is_local, is_local.then(std::env::temp_dir).as_deref(), plan.pacing);
     Run { environment, conformance, ..findings.into_run(context, plan) }
 }

@@ -206,7 +206,8 @@ impl Asked {
 }
 
 fn rounds(text: &str) -> Result<u32, String> {
-    let rounds = text.parse().ok().filter(|rounds| (PAIRS_MIN..=PAIRS_MAX).contains(rounds) && rounds % 2 == 0);
+    let rounds =
+        text.parse::<u32>().ok().filter(|rounds| (PAIRS_MIN..=PAIRS_MAX).contains(rounds) && rounds.is_multiple_of(2));
     rounds.ok_or_else(|| format!("allowed: even, {PAIRS_MIN} to {PAIRS_MAX}"))
 }
 

@@ -79,6 +79,7 @@ pub async fn run(wanted: &Wanted, context: &Context) -> Gate {
     let progress = Progress::start(wanted.expected_duration(), context.quiet);
     let silence = Progress::start(Duration::ZERO, true);
     let rounds = Rounds { resolved: &wanted.resolved, capacity: wanted.capacity, context, progress: &silence };
+    progress.phase("pair 1", "measuring", None);
     let mut pairing = Pairing { wanted, rounds, progress: &progress, found: Found::default() };
     // What says nothing anyway is not measured.
     let is_vain = wanted.stored.is_none()
@@ -145,6 +146,7 @@ impl Pairing<'_> {
                 break;
             }
             let (number, place) = (pairs.len() as u32 + 1, judge::used(&pairs).len());
+            self.progress.step(&format!("pair {number} of {}", rule.pairs()));
             let pair = match self.wanted.stored.as_ref().and_then(|stored| stored.rounds.get(place)) {
                 Some(stored) => self.pair_with(stored.clone(), number, seed, rule).await,
                 None => self.pair(number, (order, seed), rule, series).await,

@@ -50,13 +50,31 @@ struct Sizes {
     memory_bytes_peak: f64,
 }
 
-/// Decides for as long as there are decisions to make and time. Must be awaited on a `LocalSet`.
+/// A self-test cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfTestError {
+    /// This program cannot be read.
+    #[error(transparent)]
+    Side(#[from] SideError),
+    /// An earlier self-test that is not of the same kind.
+    #[error("--add {path}: {why}")]
+    Unlike {
+        /// Its file.
+        path: String,
+        /// What differs.
+        why: String,
+    },
+}
+
+/// Decides for as long as there are decisions to make and time, beside those of earlier self-tests (by their files), which count. Must be
+/// awaited on a `LocalSet`.
 ///
 /// # Errors
-/// When this program cannot be read.
-pub async fn test(wish: &Wish, context: &Context) -> Result<SelfTest, SideError> {
+/// Before anything is decided: see [`SelfTestError`].
+pub async fn test(wish: &Wish, earlier: Vec<(String, SelfTest)>, context: &Context) -> Result<SelfTest, SelfTestError> {
     let begin = Instant::now();
     let progress = Progress::start(wish.time_max, context.quiet);
+    progress.phase("sizing the changes", "measuring", None);
     let (sizes, environment) = sizes(wish, context).await?;
     let mut test = SelfTest {
         schema: SCHEMA.to_owned(),
@@ -70,26 +88,30 @@ pub async fn test(wish: &Wish, context: &Context) -> Result<SelfTest, SideError>
         rule: Rule { identical_allowed: true, ..wish.rule.clone() },
         trials: sizes.map(|sizes| trials(wish, sizes)).unwrap_or_default(),
     };
-    let mut number = 0;
+    for (path, earlier) in earlier {
+        test.add(earlier).map_err(|why| SelfTestError::Unlike { path, why })?;
+    }
+    let seconds_before = test.seconds;
+    let mut number: u32 = test.trials.iter().map(|trial| trial.decisions.len() as u32).sum();
     while let Some(at) = furthest_behind(&test.trials, wish.decisions) {
-        let longest = longest(&test.trials[at]).unwrap_or_default();
-        if context.is_stopped() || begin.elapsed() + longest > wish.time_max {
+        if context.is_stopped() || begin.elapsed() + longest(&test.trials) > wish.time_max {
             break;
         }
         number += 1;
+        progress.step(&format!("decision {number}, {}", test.trials[at].name));
         let decision = decide(wish, &test.trials[at], number, context).await?;
         progress.say(&told(number, &test.trials[at], &decision));
         test.trials[at].decisions.push(decision);
     }
     test.interrupted = context.is_stopped();
-    test.seconds = begin.elapsed().as_secs_f64();
+    test.seconds = seconds_before + begin.elapsed().as_secs_f64();
     Ok(test)
 }
 
 /// How long the longest decision so far took.
-fn longest(trial: &Trial) -> Option<Duration> {
-    let longest = trial.decisions.iter().map(|decision| decision.seconds).reduce(f64::max);
-    longest.map(Duration::from_secs_f64)
+fn longest(trials: &[Trial]) -> Duration {
+    let all = trials.iter().flat_map(|trial| &trial.decisions);
+    Duration::from_secs_f64(all.map(|decision| decision.seconds).fold(0.0, f64::max))
 }
 
 /// The trial with the smallest part of its decisions made; `None`: all are.

@@ -1,6 +1,6 @@
 //! Target profiles: how to start, reach, inspect and stop a target, as a TOML file says it. `docs/target-profiles.md` is the manual.
 //!
-//! [`build`] reads one, [`read`] is the TOML below it and [`text`] what is filled in later; [`launch`] starts what it describes.
+//! `build` reads one, `read` is the TOML below it and `text` what is filled in later; `launch` starts what it describes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

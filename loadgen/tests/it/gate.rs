@@ -78,6 +78,20 @@ fn a_slow_down_is_found_and_told_in_every_form() {
         assert!(text.contains("response time p50"), "{form}: {text}");
         assert!(text.to_lowercase().contains(gate.verdict.outcome.name()), "{form}: {text}");
     }
+    let stored = done.out.path().join("gate.json");
+    let stored = stored.to_str().expect("a path");
+    let other_load = self::gate(&[&SHORT[..], &["--against", stored, "--rate", "400"]].concat());
+    assert_eq!(other_load.code, 2, "{}", other_load.text);
+    assert!(other_load.text.contains("plan.rate_per_s: 500.0 then, 400.0 now"), "{}", other_load.text);
+    if gate.verdict.pairs_left_out == 0 {
+        let weak = self::gate(&[&SHORT[..], &["--against", stored]].concat());
+        assert!(weak.text.contains("WEAK: the baseline was read from"), "{}", weak.text);
+        assert!(
+            [0, 5].contains(&weak.code),
+            "without the fault it is better, if the machine lets see it: {}",
+            weak.text
+        );
+    }
 }
 
 #[test]

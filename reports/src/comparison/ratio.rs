@@ -8,12 +8,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Half an interval, as a logarithm, from which on it says nothing: a factor of a thousand either way comes of too few rounds.
+const HALF_LN_MAX: f64 = 6.9;
+
 /// One number divided by another, over several rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ratio {
     /// Geometric mean.
     pub ratio: f64,
-    /// Lower end of the interval; `null`: too few rounds for one.
+    /// Lower end of the interval; `null`: too few rounds for one that says anything.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
@@ -27,6 +30,7 @@ impl Ratio {
 
     fn of(mean_ln: f64, error_ln: f64, degrees: f64, alpha: f64) -> Self {
         let half = (degrees >= 1.0).then(|| student_t(1.0 - alpha / 2.0, degrees.floor() as u32) * error_ln);
+        let half = half.filter(|half| *half <= HALF_LN_MAX);
         Self {
             ratio: mean_ln.exp(),
             low: half.map(|half| (mean_ln - half).exp()),
@@ -170,6 +174,12 @@ mod tests {
             assert_eq!((found.low, found.high, found.is_told()), (None, None, false));
             assert!((found.ratio - 2.0).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn an_interval_that_says_nothing_is_none() {
+        let found = paired(&[(1.0, 2.0), (5.0, 1.0)], 0.05 / 48.0).unwrap();
+        assert_eq!((found.low, found.high, found.is_told()), (None, None, false));
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub fn is_same_rule(one: &Rule, other: &Rule) -> bool {
     Rule { seed: 0, ..one.clone() } == Rule { seed: 0, ..other.clone() }
 }
 
+/// One of the two rounds of a pair.
+type Of = fn(&Pair) -> &Round;
+
 /// What to do after the pairs so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -166,9 +169,7 @@ fn describe(gated: Gated, is_gated: bool, pairs: &[&Pair], look: Look) -> Metric
     let beyond = |sign: f64| ratios_ln.iter().map(|ratio_ln| sign * (ratio_ln - margin_ln)).collect::<Vec<_>>();
     let (low, high) = rank::interval(&ratios_ln, look.alpha);
     let share = |ratio_ln: f64| ratio_ln.is_finite().then(|| ratio_ln.exp_m1());
-    let side = |of: fn(&Pair) -> &Round| {
-        stats::median(&pairs.iter().filter_map(|pair| metric.value(of(pair))).collect::<Vec<_>>())
-    };
+    let side = |of: Of| stats::median(&pairs.iter().filter_map(|pair| metric.value(of(pair))).collect::<Vec<_>>());
     let mut result = MetricResult {
         metric,
         gated: is_gated,
@@ -339,7 +340,7 @@ fn decide(gate: &Gate, is_look_reached: bool) -> (GateOutcome, Vec<String>) {
 /// What the candidate does that needs no statistics.
 fn proven(gate: &Gate) -> Vec<String> {
     let mut reasons = Vec::new();
-    let faults = |of: fn(&Pair) -> &Round| faults(gate, of);
+    let faults = |of: Of| faults(gate, of);
     if let Some(found) = faults(|pair| &pair.candidate) {
         reasons.push(format!("the candidate {found}"));
         reasons.extend(faults(|pair| &pair.baseline).map(|found| format!("the baseline {found}, too")));
@@ -354,7 +355,7 @@ fn proven(gate: &Gate) -> Vec<String> {
 }
 
 /// Losses and the like of one side, in all pairs: what is left out because the machine was busy is lost all the same.
-fn faults(gate: &Gate, of: fn(&Pair) -> &Round) -> Option<String> {
+fn faults(gate: &Gate, of: Of) -> Option<String> {
     let confirming = gate.confirmation.iter().flat_map(|confirmation| &confirmation.pairs);
     let rounds: Vec<&Round> = gate.pairs.iter().chain(confirming).map(of).collect();
     let sum = |read: fn(&Round) -> u64| rounds.iter().map(|round| read(round)).sum::<u64>();
@@ -379,7 +380,7 @@ fn baseline_at_fault(gate: &Gate) -> Vec<String> {
 }
 
 /// Share of the planned events of one side that were not accepted.
-fn not_accepted(gate: &Gate, of: fn(&Pair) -> &Round) -> f64 {
+fn not_accepted(gate: &Gate, of: Of) -> f64 {
     let sum = |read: fn(&Round) -> u64| used(&gate.pairs).into_iter().map(|pair| read(of(pair))).sum::<u64>();
     let planned = sum(|round| round.planned);
     if planned == 0 { 0.0 } else { 1.0 - sum(|round| round.accepted.min(round.planned)) as f64 / planned as f64 }
@@ -434,10 +435,7 @@ fn falls_behind(gate: &Gate) -> Option<String> {
     Some(format!("the baseline does {} of the rate that is offered: lower --rate", format::percent(share)))
 }
 
-/// Reads one side of a pair.
-type ReadSide = fn(&Pair) -> &Round;
-
-const SIDES: [(&str, ReadSide); 2] = [("baseline", |pair| &pair.baseline), ("candidate", |pair| &pair.candidate)];
+const SIDES: [(&str, Of); 2] = [("baseline", |pair| &pair.baseline), ("candidate", |pair| &pair.candidate)];
 
 fn too_few_pairs(gate: &Gate) -> String {
     let used = used(&gate.pairs).len();

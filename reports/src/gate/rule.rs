@@ -148,7 +148,6 @@ mod tests {
         }
     }
 
-    /// Spoils a round.
     type Spoil = fn(&mut Round);
 
     fn spoiled_by() -> [(&'static str, Spoil); 5] {

@@ -217,7 +217,7 @@ fn pairs_that_the_machine_spoiled_are_run_again_and_too_many_are_no_answer() {
         |number: u32| Round { steal_share: number.is_multiple_of(2).then_some(0.5), ..around(0.04, 0.1)(number) };
     assert_eq!(concluded(&rule(&[P50]), noisy).verdict.pairs_used, 15);
     let gate = concluded(&rule(&[P50]), |number| Round {
-        steal_share: (number % 10 != 0).then_some(0.5),
+        steal_share: (!number.is_multiple_of(10)).then_some(0.5),
         ..around(0.0, 0.001)(number)
     });
     assert_eq!((gate.verdict.outcome, gate.pairs.len()), (GateOutcome::Invalid, 17), "16 of 30 are too many");
