@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use rand::Rng;
+use reports::export::Format;
 use reports::gate::model::Rule;
 use reports::gate::rule::PAIRS_MIN;
 use reports::gate::trials::SelfTest;
@@ -74,6 +75,10 @@ const COMPARE_EXAMPLES: &str = "Examples:
 
 Results of unlike plans or machines are refused with the fields that differ. Exit codes: 0 compared · 2 refused.";
 
+const EXPORT_EXAMPLES: &str = "Examples:
+  loadgen export run.json --format markdown >> $GITHUB_STEP_SUMMARY
+  loadgen export run.json --format junit --out run.xml";
+
 const CONFORM_EXAMPLES: &str = "Examples:
   loadgen conform                                                     the reference server, every mode that keeps events, on SQLite
   loadgen conform --mode cache-first --database sqlite,postgres://me@localhost/postgres
@@ -126,6 +131,9 @@ enum Command {
     Serve(Box<serve::Settings>),
     /// Make report.html from a run.json
     Report(ReportArgs),
+    /// Write a run.json in the format of another tool
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -270,6 +278,21 @@ struct ReportArgs {
     out: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// A run.json
+    run: PathBuf,
+
+    /// markdown (for the summary of a CI job), markdown-comment (for a pull request), junit, bmf (Bencher), github-smaller, github-bigger
+    /// (github-action-benchmark), csv, hlog (HdrHistogram) or openmetrics
+    #[arg(long, value_parser = Format::ALL.map(Format::name))]
+    format: String,
+
+    /// Where it goes [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
 /// A failure, and the exit code that goes with it.
 struct Failure(u8, String);
 
@@ -285,6 +308,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(arguments) => calibrate(arguments),
         Command::Compare(arguments) => compare_results(&arguments).map(|()| 0),
         Command::Report(arguments) => report(&arguments).map(|()| 0),
+        Command::Export(arguments) => write_export(&arguments).map(|()| 0),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -777,6 +801,22 @@ fn report(arguments: &ReportArgs) -> Result<(), Failure> {
         .map_err(|error| Failure(EXIT_USAGE, format!("{}: {error}", out.display())))?;
     println!("{}", out.display());
     Ok(())
+}
+
+fn write_export(arguments: &ExportArgs) -> Result<(), Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("{}: {error}", arguments.run.display()));
+    let text = std::fs::read_to_string(&arguments.run).map_err(|error| fail(&error))?;
+    let run = schema::read(&text).map_err(|error| fail(&error))?;
+    let format = Format::from_name(&arguments.format).ok_or_else(|| fail(&"no such format"))?;
+    let text = export::export(&run, format).map_err(|error| fail(&error))?;
+    match &arguments.out {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", path.display()))),
+        None => {
+            print!("{text}");
+            Ok(())
+        }
+    }
 }
 
 /// The command line for the result, which is meant to be shown around: keys and passwords are struck out.

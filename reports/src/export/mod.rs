@@ -1,5 +1,109 @@
-//! A run in the formats of other tools. Each is made from `run.v1` alone, and each is read by a reader that is not ours in the tests.
+//! A run in the formats of other tools. Each is made from `run.v1` alone, and read by a reader that is not ours in the tests of this
+//! module or in `scripts/exports`.
 
+mod csv;
+mod hlog;
 mod junit;
+mod markdown;
+mod numbers;
+mod openmetrics;
+mod trackers;
+
+use crate::histogram::DecodeError;
+use crate::model::Run;
 
 pub use self::junit::junit;
+pub use self::markdown::{COMMENT_BYTES_MAX, COMMENT_MARK, SUMMARY_BYTES_MAX};
+
+/// What a run can be made into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Markdown for the summary of a CI job: at most [`SUMMARY_BYTES_MAX`].
+    Markdown,
+    /// Markdown for a comment on a pull request: at most [`COMMENT_BYTES_MAX`], and it begins with [`COMMENT_MARK`].
+    MarkdownComment,
+    /// JUnit XML.
+    Junit,
+    /// Bencher Metric Format.
+    Bmf,
+    /// For github-action-benchmark: what is better smaller.
+    GithubSmaller,
+    /// For github-action-benchmark: what is better bigger.
+    GithubBigger,
+    /// Comma-separated values: one row a result, and one an interval of it.
+    Csv,
+    /// A HdrHistogram log, version 1.3, of response times.
+    Hlog,
+    /// OpenMetrics text 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Markdown,
+        Self::MarkdownComment,
+        Self::Junit,
+        Self::Bmf,
+        Self::GithubSmaller,
+        Self::GithubBigger,
+        Self::Csv,
+        Self::Hlog,
+        Self::OpenMetrics,
+    ];
+
+    /// As a command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Markdown => "markdown",
+            Self::MarkdownComment => "markdown-comment",
+            Self::Junit => "junit",
+            Self::Bmf => "bmf",
+            Self::GithubSmaller => "github-smaller",
+            Self::GithubBigger => "github-bigger",
+            Self::Csv => "csv",
+            Self::Hlog => "hlog",
+            Self::OpenMetrics => "openmetrics",
+        }
+    }
+
+    /// The format of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// The run in this format.
+///
+/// # Errors
+/// When a histogram of the result, which `hlog` hands on, is damaged.
+pub fn export(run: &Run, format: Format) -> Result<String, DecodeError> {
+    Ok(match format {
+        Format::Markdown => markdown::summary(run),
+        Format::MarkdownComment => markdown::comment(run),
+        Format::Junit => junit(run),
+        Format::Bmf => trackers::bmf(run),
+        Format::GithubSmaller => trackers::github(run, numbers::Better::Smaller),
+        Format::GithubBigger => trackers::github(run, numbers::Better::Bigger),
+        Format::Csv => csv::csv(run),
+        Format::Hlog => hlog::hlog(run)?,
+        Format::OpenMetrics => openmetrics::openmetrics(run),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn every_fixture_can_be_made_into_every_format() {
+        for (name, run) in fixtures::all() {
+            for format in Format::ALL {
+                let text = export(&run, format).unwrap_or_else(|error| panic!("{name}: {error}"));
+                assert!(!text.is_empty(), "{name} as {}", format.name());
+                assert_eq!(Format::from_name(format.name()), Some(format));
+            }
+        }
+    }
+}
