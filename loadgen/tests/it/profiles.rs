@@ -146,8 +146,9 @@ environment = {{ {PORT} = "{{port}}", {DATABASE} = "{{database_url}}" }}
 path = "/status"
 status = 204
 
+# Not INT, which whatever a shell starts in the background ignores, and so do those that it starts.
 [stop]
-signal = "INT"
+signal = "USR1"
 
 [database]
 kind = "{database}"
@@ -373,7 +374,7 @@ async fn a_target_that_does_not_end_is_killed_with_all_it_started_and_that_is_sa
     let text = std::fs::read_to_string(&file).expect("a file");
     let deaf = text
         .replace("command = [\"", "command = ['sh', '-c', 'trap : TERM; \"$0\" \"$@\" & wait; wait', \"")
-        .replace("signal = \"INT\"", "signal = \"TERM\"\ntimeout = \"1s\"");
+        .replace("signal = \"USR1\"", "signal = \"TERM\"\ntimeout = \"1s\"");
     std::fs::write(&file, deaf).expect("a file");
     let profile = Arc::new(Profile::load(folder.path()).expect("a profile"));
     let surroundings = Surroundings { postgres_url: None, database_name: "unused".to_owned(), reach: Reach::default() };
