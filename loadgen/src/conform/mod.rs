@@ -1,4 +1,4 @@
-//! `loadgen conform`: does a target keep the contract? One check a rule id of CONTRACT.md, over HTTP, in [`rules`].
+//! `loadgen conform`: does a target keep the contract? One check a rule id of CONTRACT.md, over HTTP, in `rules`.
 //!
 //! Order and bookkeeping only. `place` is where a target is tested, `bench` what every check works with, `door` a request and its
 //! answer, `sheet` what was found of a rule, `hook` a receiver of webhooks. What it all means is [`reports::conform`]'s.
