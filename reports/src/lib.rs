@@ -2,15 +2,15 @@
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
 //! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
-//! [`compare`] (rows of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
+//! [`before_after`] (rows of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
 //! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
 
 pub mod arrivals;
+pub mod before_after;
 pub mod calibration;
 pub mod capacity;
 pub mod caveat;
 pub mod chart;
-pub mod compare;
 pub mod comparison;
 pub mod conform;
 pub mod crash;

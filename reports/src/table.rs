@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::compare;
+use crate::before_after;
 use crate::conform;
 use crate::crash;
 use crate::format;
@@ -51,11 +51,11 @@ pub fn render_width(run: &Run, width: usize) -> String {
         parts.push(format!("by operation\n{}", rows(&names, &operations, width)));
     }
     parts.extend(trust::line(run));
-    if let Some(table) = compare::before_after(run) {
+    if let Some(table) = before_after::table(run) {
         let headings: Vec<String> = std::iter::once(format!("old: {}", table.old))
             .chain(table.new.iter().map(|n| format!("new: {n}")))
             .collect();
-        let stacked: Vec<Row> = table.rows.iter().map(compare::TableRow::stacked).collect();
+        let stacked: Vec<Row> = table.rows.iter().map(before_after::TableRow::stacked).collect();
         parts.push(format!("before and after\n{}", rows(&headings, &stacked, width)));
     }
     parts.extend(objectives(run));

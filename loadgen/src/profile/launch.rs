@@ -106,7 +106,7 @@ pub enum LaunchError {
         log: String,
     },
     /// It did not end when it was told to.
-    #[error("the target did not end within {} s of its [stop] signal, and was killed{log}", .timeout.as_secs_f64())]
+    #[error("the target did not end within {} s of its [stop] signal, and was killed; give it longer ([stop] timeout) or another [stop] signal (INT and QUIT are ignored by what a shell starts in the background){log}", .timeout.as_secs_f64())]
     NotStopped {
         /// How long it had.
         timeout: Duration,

@@ -102,7 +102,7 @@ fn before_and_after_are_told_apart() {
     let done = run(&["--plan", "before-after", "--idle", "1s", "--drain-timeout", "10s"]);
     let roles: Vec<_> = done.run.plan.variants.iter().map(|variant| variant.role).collect();
     assert_eq!(roles, [Some(Role::Old), Some(Role::New), Some(Role::New)]);
-    let table = reports::compare::before_after(&done.run);
+    let table = reports::before_after::table(&done.run);
     assert!(table.is_some(), "{}", done.text);
 }
 

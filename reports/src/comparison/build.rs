@@ -7,7 +7,7 @@ use super::{Comparison, ERROR_RATE, Line, QUANTITIES, Quantity, SCHEMA, Scenario
 use super::{Unlike, likeness, limits};
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Outcome, Run, TargetResult, Times};
+use crate::model::{Conformance, Outcome, Run, TargetResult, Times};
 use crate::stats;
 use crate::summary;
 
@@ -103,7 +103,8 @@ fn check_likeness(inputs: &[Input]) -> Result<(), CompareError> {
         }
         likeness::machines((&first.name, &first.run), (&input.name, &input.run))?;
     }
-    let mut loads = inputs.iter().filter(|input| has_load(input));
+    // A test of the contract has no load that another could be compared with.
+    let mut loads = inputs.iter().filter(|input| has_load(input) || !input.run.capacity.is_empty());
     if let Some(first) = loads.next() {
         for input in loads {
             likeness::plans((&first.name, &first.run), (&input.name, &input.run))?;
@@ -186,9 +187,7 @@ fn subjects(inputs: &[Input], measured: &[Measured<'_>]) -> Result<Vec<Subject>,
     }
     add_capacities(inputs, measured, &mut subjects)?;
     for found in inputs.iter().flat_map(|input| &input.run.conformance) {
-        // `cache-first on sqlite` is a test of the variant `cache-first`.
-        let is_of = |plain: &str| found.target == plain || found.target.starts_with(&format!("{plain} on "));
-        for one in measured.iter().filter(|one| is_of(one.plain)) {
+        for one in measured.iter().filter(|one| is_test_of(found, one.plain)) {
             let subject = subjects.iter_mut().find(|subject| subject.name == one.subject);
             if let Some(subject) = subject.filter(|subject| subject.conformance.is_none()) {
                 subject.conformance = Some(found.clone());
@@ -196,6 +195,11 @@ fn subjects(inputs: &[Input], measured: &[Measured<'_>]) -> Result<Vec<Subject>,
         }
     }
     Ok(subjects)
+}
+
+/// `cache-first on sqlite` is a test of the variant `cache-first`.
+fn is_test_of(found: &Conformance, variant: &str) -> bool {
+    found.target == variant || found.target.starts_with(&format!("{variant} on "))
 }
 
 /// To the subject of that name; what has a capacity alone is a subject as well.

@@ -19,6 +19,9 @@ const PLAN_MAY_DIFFER: [&str; 11] = [
     "rate_per_s",
 ];
 
+/// What a search for a capacity decides by itself, beside that.
+const SEARCH_MAY_DIFFER: [&str; 3] = ["warmup_ms", "duration_ms", "idle_ms"];
+
 /// Of a machine: the folder of the data is a target's own affair.
 const MACHINE_MAY_DIFFER: [&str; 2] = ["data_filesystem", "pacing"];
 
@@ -58,7 +61,10 @@ pub fn plans(first: (&str, &Run), second: (&str, &Run)) -> Result<(), Unlike> {
         let idle_ms = if both_idle { plan.idle_ms } else { 0 };
         serde_json::to_value(Plan { idle_ms, ..plan.clone() }).unwrap_or(Value::Null)
     };
-    unlike(first.0, second.0, differing("plan", &plan(&first.1.plan), &plan(&second.1.plan), &PLAN_MAY_DIFFER))
+    let is_search = !first.1.capacity.is_empty() || !second.1.capacity.is_empty();
+    let own: &[&str] = if is_search { &SEARCH_MAY_DIFFER } else { &[] };
+    let may_differ = [&PLAN_MAY_DIFFER, own].concat();
+    unlike(first.0, second.0, differing("plan", &plan(&first.1.plan), &plan(&second.1.plan), &may_differ))
 }
 
 fn unlike(first: &str, second: &str, fields: Vec<String>) -> Result<(), Unlike> {

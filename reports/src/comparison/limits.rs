@@ -30,6 +30,7 @@ pub fn sentences(inputs: &[Input], subjects: &[Subject], scenarios: &[Scenario])
     limits.extend(revisions(inputs));
     limits.extend(troubles(inputs));
     limits.extend(faults(subjects));
+    limits.extend(unused_tests(inputs, subjects));
     if subjects.iter().any(|subject| subject.capacity.is_some()) {
         limits.push(
             "A capacity is one search, not a number with a spread; its curve is drawn from trials of a few seconds each.".to_owned(),
@@ -87,6 +88,16 @@ fn troubles(inputs: &[Input]) -> Vec<String> {
         }
     }
     told
+}
+
+/// Tests of the contract on targets that are not compared, and second ones on a target that has one.
+fn unused_tests(inputs: &[Input], subjects: &[Subject]) -> Option<String> {
+    let is_shown = |target: &str| subjects.iter().any(|s| s.conformance.as_ref().is_some_and(|c| c.target == target));
+    let tested = inputs.iter().flat_map(|input| &input.run.conformance);
+    let unused: Vec<&str> = tested.map(|found| found.target.as_str()).filter(|target| !is_shown(target)).collect();
+    (!unused.is_empty()).then(|| {
+        format!("Tests of the contract that are not shown, since nothing of their names is compared here, or it has one already: {}.", unused.join(", "))
+    })
 }
 
 fn faults(subjects: &[Subject]) -> Vec<String> {

@@ -143,11 +143,17 @@ fn capacities(of: &[(&str, f64)]) -> Run {
 fn other_rates_go_together_when_they_are_the_same_fraction_of_the_capacities() {
     let at = |name: &str, rate: f64| input(name, run(&[(name, 1.0)], 5, rate));
     let found = || input("capacities", capacities(&[("a", 10_000.0), ("b", 2_000.0)]));
+    let other_payload = || {
+        let mut found = found();
+        found.run.plan.payload_bytes += 1;
+        found
+    };
     let compared = compare(&[found(), at("a", 6_000.0), at("b", 1_210.0)], None).unwrap();
     assert_eq!(compared.scenarios[0].title, "at 60.2 % of each one's own capacity");
     assert_eq!(compared.scenarios[0].offered_per_s, [6_000.0, 1_210.0]);
     for (files, part) in [
         (vec![found(), at("a", 6_000.0), at("b", 1_700.0)], "b at 1\u{202f}700/s, 85 % of its capacity"),
+        (vec![other_payload(), at("a", 6_000.0), at("b", 1_200.0)], "plan.payload_bytes: "),
         (
             vec![at("a", 6_000.0), at("b", 1_200.0)],
             "b was measured at 1\u{202f}200/s and nothing else was (plan.rate_per_s)",
@@ -201,6 +207,8 @@ fn conformance_is_shown_beside_the_subject_it_was_tested_on() {
     let compared =
         compare(&[input("all", run(&[("cache-first", 1.0), ("other", 1.0)], 2, 1000.0)), input("rules", tested)], None)
             .unwrap();
+    let told = compared.limits.iter().find(|limit| limit.starts_with("Tests of the contract that are not shown"));
+    assert!(told.is_some_and(|limit| limit.contains("127.0.0.1:4000")), "{:?}", compared.limits);
     let rows = conformance_rows(&compared);
     assert_eq!((rows[0].cells[0].text.as_str(), rows[0].cells[1].text.as_str()), ("20", "–"), "{rows:?}");
 }

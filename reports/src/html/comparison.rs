@@ -1,9 +1,9 @@
 //! The page of a comparison: its limits first, then who did what under which load.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::figures::{curve, log_axis};
-use super::{embedded_json, number_table};
+use super::{document, embedded_json, number_table};
 use crate::capacity;
 use crate::chart::{Axis, Chart, Series};
 use crate::comparison::{Comparison, Line, Scenario, capacity_rows, conformance_rows, ledger_rows, scenario_rows};
@@ -13,53 +13,42 @@ use crate::format;
 pub fn render(comparison: &Comparison) -> String {
     let names: Vec<String> = comparison.subjects.iter().map(|subject| subject.name.clone()).collect();
     let (capacity, conformance) = (capacity_rows(comparison), conformance_rows(comparison));
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { "Comparison: " (names.join(", ")) " · Millrace" }
-                style { (PreEscaped(include_str!("style.css"))) }
-            }
-            body {
-                header {
-                    h1 { "Comparison: " (names.join(", ")) }
-                    p.meta { "Ratios are to " b { (comparison.reference) } "." }
-                    (limits(comparison))
-                    (summary(comparison))
-                }
-                main {
-                    @for (place, scenario) in comparison.scenarios.iter().enumerate() { (self::scenario(place, scenario, &comparison.reference)) }
-                    @if !capacity.is_empty() {
-                        section id="capacity" {
-                            h2 { "Response time against rate" }
-                            p.how { "Each line ends where its server no longer kept the objective, lost something or fell behind; further right and lower is better." }
-                            div.charts { @for chart in capacity_charts(comparison) { (chart.render()) } }
-                            (number_table(&names, &capacity))
-                        }
-                    }
-                    section id="ledger" {
-                        h2 { "Ledger" }
-                        p.how { "Every event that a server acknowledged, under all loads of this page, looked for in what it keeps." }
-                        (number_table(&names, &ledger_rows(comparison)))
-                    }
-                    @if !conformance.is_empty() {
-                        section id="conformance" {
-                            h2 { "Rules of the contract" }
-                            p.how { "What is broken or not claimed is part of the price of a number above: who checks less is faster." }
-                            (number_table(&names, &conformance))
-                        }
-                    }
-                    (sources(comparison))
-                }
-                footer { p { "The data of this page are in it: the element with the id " code { "comparison-data" } ", " code { (comparison.schema) } " JSON." } }
-                script type="application/json" id="comparison-data" { (PreEscaped(embedded_json(comparison))) }
-            }
+    let title = format!("Comparison: {} · Millrace", names.join(", "));
+    let body = html! {
+        header {
+            h1 { "Comparison: " (names.join(", ")) }
+            p.meta { "Ratios are to " b { (comparison.reference) } "." }
+            (limits(comparison))
+            (summary(comparison))
         }
+        main {
+            @for (place, scenario) in comparison.scenarios.iter().enumerate() { (self::scenario(place, scenario, &comparison.reference)) }
+            @if !capacity.is_empty() {
+                section id="capacity" {
+                    h2 { "Response time against rate" }
+                    p.how { "Medians of the trials at each rate, those that failed too: the capacity below is the highest rate at which everything held. Further right and lower is better." }
+                    div.charts { @for chart in capacity_charts(comparison) { (chart.render()) } }
+                    (number_table(&names, &capacity))
+                }
+            }
+            section id="ledger" {
+                h2 { "Ledger" }
+                p.how { "Every event that a server acknowledged, under all loads of this page, looked for in what it keeps." }
+                (number_table(&names, &ledger_rows(comparison)))
+            }
+            @if !conformance.is_empty() {
+                section id="conformance" {
+                    h2 { "Rules of the contract" }
+                    p.how { "What is broken or not claimed is part of the price of a number above: who checks less is faster." }
+                    (number_table(&names, &conformance))
+                }
+            }
+            (sources(comparison))
+        }
+        footer { p { "The data of this page are in it: the element with the id " code { "comparison-data" } ", " code { (comparison.schema) } " JSON." } }
+        script type="application/json" id="comparison-data" { (PreEscaped(embedded_json(comparison))) }
     };
-    page.into_string()
+    document(&title, None, &body)
 }
 
 fn limits(comparison: &Comparison) -> Markup {

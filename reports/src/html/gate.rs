@@ -1,8 +1,8 @@
 //! The page of a gate: the verdict, the numbers, and the ratio of every pair of rounds.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
-use super::embedded_json;
+use super::{document, embedded_json, verdict_box};
 use crate::chart::{Axis, Chart, Level, Scale, Series, Shape};
 use crate::format;
 use crate::gate::judge::{self, signed};
@@ -12,42 +12,30 @@ use crate::gate::show;
 
 /// The page of a gate's decision.
 pub fn render(gate: &Gate) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                meta name="generator" content=(format!("{} {}", gate.tool.name, gate.tool.version));
-                title { (gate.verdict.outcome.name()) ": gate · Millrace" }
-                style { (PreEscaped(include_str!("style.css"))) }
-            }
-            body {
-                header {
-                    h1 { "Gate: " (show::side(&gate.candidate)) }
-                    p.meta { "against " (show::side(&gate.baseline)) " · " (gate.started_at) " · took " (format::seconds(gate.seconds)) }
-                    @if let Some(weak) = show::weakness(gate) { p.fault { (weak) } }
-                    (verdict(gate))
-                }
-                main {
-                    (section("metrics", "Metrics", &show::basis(gate), &metrics(&gate.metrics)))
-                    (section("pairs", "Pair by pair",
-                        "Each mark is one pair of rounds: by how much the candidate was worse than the baseline that ran right before or after it, \
-                         under the same load. The dotted lines are the estimate and its interval; the level is what is allowed. What was left out is drawn at the edge where it lies beyond.",
-                        &pairs(gate)))
-                    @if let Some(confirmation) = &gate.confirmation {
-                        (section("again", "Once more", "The fresh repetition of what had regressed.", &metrics(&confirmation.metrics)))
-                    }
-                    (section("left-out", "Left out", "Pairs in which the machine, whichever side ran, was too unsteady to tell anything.", &left_out(gate)))
-                    (section("rule", "Rule", "Fixed before the first round.", &rule(gate)))
-                }
-                footer { p { "Everything measured is in this page: the element with the id " code { "gate-data" } " holds it as " code { (gate.schema) } " JSON." } }
-                script type="application/json" id="gate-data" { (PreEscaped(embedded_json(gate))) }
-            }
+    let title = format!("{}: gate · Millrace", gate.verdict.outcome.name());
+    let body = html! {
+        header {
+            h1 { "Gate: " (show::side(&gate.candidate)) }
+            p.meta { "against " (show::side(&gate.baseline)) " · " (gate.started_at) " · took " (format::seconds(gate.seconds)) }
+            @if let Some(weak) = show::weakness(gate) { p.fault { (weak) } }
+            (verdict(gate))
         }
+        main {
+            (section("metrics", "Metrics", &show::basis(gate), &metrics(&gate.metrics)))
+            (section("pairs", "Pair by pair",
+                "Each mark is one pair of rounds: by how much the candidate was worse than the baseline that ran right before or after it, \
+                 under the same load. The dotted lines are the estimate and its interval; the level is what is allowed. What was left out is drawn at the edge where it lies beyond.",
+                &pairs(gate)))
+            @if let Some(confirmation) = &gate.confirmation {
+                (section("again", "Once more", "The fresh repetition of what had regressed.", &metrics(&confirmation.metrics)))
+            }
+            (section("left-out", "Left out", "Pairs in which the machine, whichever side ran, was too unsteady to tell anything.", &left_out(gate)))
+            (section("rule", "Rule", "Fixed before the first round.", &rule(gate)))
+        }
+        footer { p { "Everything measured is in this page: the element with the id " code { "gate-data" } " holds it as " code { (gate.schema) } " JSON." } }
+        script type="application/json" id="gate-data" { (PreEscaped(embedded_json(gate))) }
     };
-    page.into_string()
+    document(&title, Some(&gate.tool), &body)
 }
 
 fn section(id: &str, title: &str, how_to_read: &str, body: &Markup) -> Markup {
@@ -67,13 +55,7 @@ fn verdict(gate: &Gate) -> Markup {
         GateOutcome::Inconclusive => ("inconclusive", "?"),
         GateOutcome::Invalid => ("invalid", "⊘"),
     };
-    let mut reasons = gate.verdict.reasons.iter();
-    html! {
-        div class=(format!("verdict {class}")) {
-            p.why { strong { (mark) " " (gate.verdict.outcome.name()) } (reasons.next().map_or("", String::as_str)) }
-            @if reasons.len() > 0 { ul { @for reason in reasons { li { (reason) } } } }
-        }
-    }
+    verdict_box(class, mark, gate.verdict.outcome.name(), &gate.verdict.reasons)
 }
 
 fn metrics(results: &[MetricResult]) -> Markup {

@@ -14,13 +14,35 @@ use crate::capacity;
 use crate::conform;
 use crate::crash;
 use crate::format;
-use crate::model::{Outcome, Run};
+use crate::model::{Outcome, Run, Tool};
 use crate::plan;
 use crate::summary::{self, Cell, Row};
 
 /// The page of a run.
 pub fn render(run: &Run) -> String {
     let parts = sections::all(run);
+    let title = format!("{}: {} · Millrace", word(run.verdict.outcome), run.plan.name);
+    let body = html! {
+        header {
+            h1 { "Load test: " (run.plan.name) }
+            p.meta { (subtitle(run)) }
+            @for told in plan::peculiarities(&run.plan) { p.meta { (told) } }
+            (verdict(run))
+            (answers(run))
+            nav aria-label="Contents" { ul { @for part in &parts { li { a href=(format!("#{}", part.id)) { (part.title) } } } } }
+        }
+        main { @for part in &parts { (part.render()) } }
+        footer {
+            p { "Everything measured is in this page: the element with the id "
+                code { "run-data" } " holds it as " code { (run.schema) } " JSON, histograms included." }
+        }
+        script type="application/json" id="run-data" { (PreEscaped(embedded_json(run))) }
+    };
+    document(&title, Some(&run.tool), &body)
+}
+
+/// A whole page; no network, no script.
+fn document(title: &str, made_by: Option<&Tool>, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -28,26 +50,11 @@ pub fn render(run: &Run) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                meta name="generator" content=(format!("{} {}", run.tool.name, run.tool.version));
-                title { (word(run.verdict.outcome)) ": " (run.plan.name) " · Millrace" }
+                @if let Some(tool) = made_by { meta name="generator" content=(format!("{} {}", tool.name, tool.version)); }
+                title { (title) }
                 style { (PreEscaped(include_str!("style.css"))) }
             }
-            body {
-                header {
-                    h1 { "Load test: " (run.plan.name) }
-                    p.meta { (subtitle(run)) }
-                    @for told in plan::peculiarities(&run.plan) { p.meta { (told) } }
-                    (verdict(run))
-                    (answers(run))
-                    nav aria-label="Contents" { ul { @for part in &parts { li { a href=(format!("#{}", part.id)) { (part.title) } } } } }
-                }
-                main { @for part in &parts { (part.render()) } }
-                footer {
-                    p { "Everything measured is in this page: the element with the id "
-                        code { "run-data" } " holds it as " code { (run.schema) } " JSON, histograms included." }
-                }
-                script type="application/json" id="run-data" { (PreEscaped(embedded_json(run))) }
-            }
+            body { (body) }
         }
     };
     page.into_string()
@@ -92,10 +99,15 @@ fn verdict(run: &Run) -> Markup {
         Outcome::Missed => ("missed", "✗"),
         Outcome::Invalid => ("invalid", "⊘"),
     };
-    let mut reasons = run.verdict.reasons.iter();
+    verdict_box(class, mark, word(run.verdict.outcome), &run.verdict.reasons)
+}
+
+/// A verdict with its reasons; the first one stands beside it. `class`: of the style sheet.
+fn verdict_box(class: &str, mark: &str, word: &str, reasons: &[String]) -> Markup {
+    let mut reasons = reasons.iter();
     html! {
         div class=(format!("verdict {class}")) {
-            p.why { strong { (mark) " " (word(run.verdict.outcome)) } (reasons.next().map_or("", String::as_str)) }
+            p.why { strong { (mark) " " (word) } (reasons.next().map_or("", String::as_str)) }
             @if reasons.len() > 0 { ul { @for reason in reasons { li { (reason) } } } }
         }
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::{figures, number_table};
+use crate::before_after;
 use crate::calibration;
 use crate::chart::Chart;
-use crate::compare;
 use crate::conform;
 use crate::crash;
 use crate::format;
@@ -521,8 +521,8 @@ fn statements(run: &Run) -> Markup {
 }
 
 fn before_after(run: &Run) -> Option<Section> {
-    let table = compare::before_after(run)?;
-    let rows: Vec<Row> = table.rows.iter().map(compare::TableRow::across).collect();
+    let table = before_after::table(run)?;
+    let rows: Vec<Row> = table.rows.iter().map(before_after::TableRow::across).collect();
     Some(Section {
         id: "before-after",
         title: "Before and after",

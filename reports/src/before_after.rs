@@ -104,7 +104,7 @@ fn quantile(times: &crate::model::Times, q: f64) -> Option<f64> {
 }
 
 /// The table of a run that has a variant with the role `old` and at least one with the role `new`; else `None`.
-pub fn before_after(run: &Run) -> Option<Table> {
+pub fn table(run: &Run) -> Option<Table> {
     let groups = summary::groups(run);
     let with = |role| groups.iter().filter(move |g| g.variant.is_some_and(|v| v.role == Some(role)));
     let old = with(Role::Old).next()?;
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_run_without_roles_has_no_before_and_after() {
-        assert_eq!(before_after(&fixtures::three_modes()), None);
+        assert_eq!(table(&fixtures::three_modes()), None);
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         for result in &mut run.results {
             result.idle = None;
         }
-        let table = before_after(&run).unwrap();
+        let table = table(&run).unwrap();
         let row = table.rows.iter().find(|r| r.label == "SQL statements per poll").unwrap();
         assert_eq!((row.old.as_str(), row.new[0].0.as_str(), row.new[0].1.as_str()), (NOT_MEASURED, NOT_MEASURED, "–"));
     }
