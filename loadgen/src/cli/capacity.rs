@@ -90,6 +90,9 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
         probe: arguments.probe.0,
         fail_under_per_s: arguments.fail_under,
     };
+    if let Some(why) = wanted.unjudgeable(&resolved.plan.objectives) {
+        return refuse(why);
+    }
     let output = Output::prepare(arguments.output)?;
     let minutes = (wanted.expected_duration(&resolved.plan).as_secs_f64() / 60.0).ceil();
     output.announce(&format!(
