@@ -3,7 +3,7 @@
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
 //! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
 //! [`before_after`] (rows of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
-//! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
+//! [`table`] (terminal), [`chart`] (SVG), [`embed`] (data and script in a page), [`html`] (the page).
 
 pub mod arrivals;
 pub mod before_after;
@@ -14,6 +14,7 @@ pub mod chart;
 pub mod comparison;
 pub mod conform;
 pub mod crash;
+pub mod embed;
 pub mod export;
 #[cfg(test)]
 mod fixtures;

@@ -14,6 +14,7 @@ use crate::gate::show;
 use crate::histogram::DecodeError;
 use crate::model::Run;
 
+pub use self::csv::csv;
 pub use self::junit::junit;
 pub use self::markdown::{COMMENT_BYTES_MAX, COMMENT_MARK, SUMMARY_BYTES_MAX};
 
@@ -87,7 +88,7 @@ pub fn export(run: &Run, format: Format) -> Result<String, DecodeError> {
         Format::Bmf => trackers::bmf(run),
         Format::GithubSmaller => trackers::github(run, numbers::Better::Smaller),
         Format::GithubBigger => trackers::github(run, numbers::Better::Bigger),
-        Format::Csv => csv::csv(run),
+        Format::Csv => csv(run),
         Format::Hlog => hlog::hlog(run)?,
         Format::OpenMetrics => openmetrics::openmetrics(run),
     })
