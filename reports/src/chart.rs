@@ -115,7 +115,7 @@ impl Axis {
     }
 
     /// 0..=1 along the axis.
-    fn share(&self, value: f64) -> f64 {
+    pub fn share(&self, value: f64) -> f64 {
         let (low, high) = (self.scale.place(self.min), self.scale.place(self.max));
         ((self.scale.place(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
