@@ -2,8 +2,8 @@
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
 //! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
-//! [`before_after`] (rows of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
-//! [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
+//! [`before_after`] (rows of numbers), [`comparison`] (several results side by side), [`history`] (one after the other),
+//! [`export`] (for other tools), [`table`] (terminal), [`chart`] (SVG), [`html`] (the page).
 
 pub mod arrivals;
 pub mod before_after;
@@ -20,6 +20,7 @@ mod fixtures;
 pub mod format;
 pub mod gate;
 pub mod histogram;
+pub mod history;
 pub mod html;
 pub mod model;
 pub mod objective;

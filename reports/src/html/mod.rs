@@ -6,6 +6,7 @@
 pub mod comparison;
 mod figures;
 pub mod gate;
+pub mod history;
 mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
