@@ -27,7 +27,7 @@ pub struct Rule {
     pub orders: u32,
     /// Fewest numbers on either side of a change. A change is seen this many runs after it at the earliest.
     pub side_min: usize,
-    /// Fewest numbers that are looked at: with fewer, not even two sides that have nothing in common are beyond chance.
+    /// Fewest numbers that are looked at: with fewer, two sides that have nothing in common would hardly be beyond chance.
     pub count_min: usize,
     /// Most numbers that are looked at, the last ones: the time it takes grows with the square.
     pub count_max: usize,
