@@ -15,6 +15,7 @@ pub mod curve;
 pub mod dialect;
 pub mod exchange;
 pub mod gate;
+pub mod history;
 pub mod http1;
 pub mod http2;
 pub mod idle;

@@ -17,6 +17,7 @@ use crate::model::Run;
 pub use self::csv::csv;
 pub use self::junit::junit;
 pub use self::markdown::{COMMENT_BYTES_MAX, COMMENT_MARK, SUMMARY_BYTES_MAX};
+pub(crate) use self::numbers::is_known;
 
 /// What a run can be made into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod comparison;
 mod figures;
 pub mod gate;
 mod head;
+pub mod history;
 mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
