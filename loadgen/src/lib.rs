@@ -21,6 +21,7 @@ pub mod http2;
 pub mod idle;
 pub mod ledger;
 pub mod measure;
+pub mod nearest;
 pub mod observe;
 pub mod pace;
 pub mod payload;

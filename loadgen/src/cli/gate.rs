@@ -8,10 +8,13 @@ use reports::gate::model::Rule;
 use reports::gate::rule::PAIRS_MIN;
 use reports::gate::trials::SelfTest;
 use reports::gate::{file as gate_file, show, stored};
-use reports::{html, objective, schema, table, verdict};
+use reports::{format, html, objective, schema, table, verdict};
 
-use super::output::{Output, OutputArgs, append, write_file};
-use super::{EXIT_INTERNAL, EXIT_USAGE, Failure, resolve, usage};
+use super::forecast::{Forecast, Step, judged_by, load};
+use super::invocation::Invocation;
+use super::output::{Output, OutputArgs, append};
+use super::terminal::{print_result, print_text};
+use super::{EXIT_INTERNAL, EXIT_USAGE, Failure, read_run, resolve, usage};
 use crate::gate::{self, side::Side};
 use crate::measure;
 use crate::observe::machine;
@@ -19,10 +22,19 @@ use crate::plan::Asked;
 use crate::plan::spelling::AskedSizes;
 
 pub(super) const EXAMPLES: &str = "Examples:
-  loadgen gate run.json --slo 'response_time.p99 < 1ms'                        one run against objectives
-  loadgen gate --baseline './old/loadgen serve' --candidate 'loadgen serve'    a change against what there was, in about 6 minutes
-  loadgen gate --baseline 'loadgen serve --mode cache-first' --candidate 'loadgen serve --mode journal-first' --metric p50,p99
-  loadgen gate --candidate-fault cpu=10%                                       a slow-down on purpose, to see it found";
+  # one run against objectives: nothing is measured
+  loadgen gate run.json --slo 'response_time.p99 < 1ms'
+  # a change against what there was, in about 6 minutes
+  loadgen gate --baseline './old/loadgen serve' --candidate 'loadgen serve'
+  # one mode against another, by two metrics
+  loadgen gate --baseline 'loadgen serve --mode cache-first' \\
+    --candidate 'loadgen serve --mode journal-first' --metric p50,p99
+  # against the candidate of an earlier gate, with a summary for CI
+  loadgen gate --against gate.json --summary $GITHUB_STEP_SUMMARY
+  # a slow-down on purpose, to see it found
+  loadgen gate --candidate-fault cpu=10%
+  # how often is this gate wrong on this machine?
+  loadgen gate --self-test --quick";
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -38,17 +50,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     asked: gate::asked::Asked,
 
-    /// Folder for gate.json and report.html [default: millrace-results/RUN_ID]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-
-    /// Print gate.json to stdout in place of the table
-    #[arg(long)]
-    json: bool,
-
-    /// No progress
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 const GATE_PLAN: &str = "
@@ -57,37 +60,96 @@ no_calibration = true
 ";
 
 /// Decides; the exit code.
-pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
-    if let Some(run) = &arguments.run {
-        return judge_run(run, &arguments);
+pub(super) fn run(arguments: Arguments, invocation: &Invocation) -> Result<u8, Failure> {
+    let Arguments { run, slo, asked, output } = arguments;
+    if let Some(run) = &run {
+        return judge_run(run, &slo, &output);
     }
-    let wanted = wanted(&arguments.asked)?;
-    let (json, quiet) = (arguments.json, arguments.quiet);
-    let output = Output::prepare(OutputArgs { out: arguments.out, samples: None, json, quiet })?;
-    if arguments.asked.self_test {
-        return test_gate(&arguments.asked, wanted, &output);
+    let wanted = wanted(&asked)?;
+    let forecast = if asked.self_test { forecast_of_test(&asked, &wanted) } else { forecast(&wanted) };
+    let Some(output) = Output::begin(output, None, &forecast, invocation)? else { return Ok(0) };
+    if asked.self_test {
+        return test_gate(&asked, wanted, &output);
     }
-    let (pairs, minutes) = (wanted.rule.pairs(), wanted.expected_duration().as_secs_f64() / 60.0);
-    output.announce(&format!(
-        "{} against {}: up to {pairs} pairs of rounds, about {} min",
-        wanted.candidate.shown.name,
-        wanted.baseline.shown.name,
-        minutes.ceil()
-    ));
     let found = output.block_on(gate::run(&wanted, &output.context))?;
-    let folder = &output.folder;
-    write_file(&folder.join("gate.json"), &gate_file::write(&found))?;
-    write_file(&folder.join("report.html"), &html::gate::render(&found))?;
-    if let Some(summary) = &arguments.asked.summary {
+    let json = gate_file::write(&found);
+    output.write("gate.json", &json)?;
+    output.write("report.html", &html::gate::render(&found))?;
+    if let Some(summary) = &asked.summary {
         append(summary, &show::markdown(&found))?;
     }
     if output.json {
-        println!("{}", gate_file::write(&found));
+        print_text(&(json + "\n"))
     } else {
-        println!("{}", show::terminal(&found));
+        print_result(&(show::terminal(&found) + "\n"))
     }
-    eprintln!("{} and {}", folder.join("gate.json").display(), folder.join("report.html").display());
+    let file = output.folder.join("gate.json");
+    let next = format!("loadgen gate --against {} decides against this candidate the next time", file.display());
+    output.end(&["gate.json", "report.html"], &next);
     Ok(found.verdict.exit_code)
+}
+
+fn forecast(wanted: &gate::Wanted) -> Forecast {
+    let (baseline, candidate) = (&wanted.baseline.shown.name, &wanted.candidate.shown.name);
+    let pairs = wanted.rule.pairs();
+    if wanted.is_vain() {
+        let why = "nothing: baseline and candidate are the same program with the same flags; name two, or give --allow-identical";
+        return Forecast {
+            command: "gate",
+            summary: format!("{candidate} against itself"),
+            seconds: 0.0,
+            steps: vec![Step::new(why, Duration::ZERO)],
+            files: vec!["gate.json", "report.html"],
+        };
+    }
+    let closed = match wanted.capacity.is_zero() {
+        true => String::new(),
+        false => format!(", {} of a closed loop", format::seconds(wanted.capacity.as_secs_f64())),
+    };
+    let sides = if wanted.stored.is_some() {
+        "the candidate alone"
+    } else {
+        "baseline and candidate, in an order that the seed draws"
+    };
+    let round = format!("up to {pairs} pairs of rounds ({sides}): {}{closed}", load(&wanted.resolved.plan, None));
+    let metrics: Vec<&str> = wanted.rule.gated.iter().map(|gated| gated.metric.name()).collect();
+    let mut steps = vec![
+        Step::new(round, wanted.expected_duration()),
+        Step::new(format!("decided: {}; as soon as the answer is certain", metrics.join(", ")), Duration::ZERO),
+    ];
+    if wanted.rule.confirm {
+        steps.push(Step::new(
+            "a metric that regressed is asked for once more, with fresh rounds: as long again at most",
+            Duration::ZERO,
+        ));
+    }
+    Forecast {
+        command: "gate",
+        summary: format!("{candidate} against {baseline}: up to {pairs} pairs of rounds"),
+        seconds: wanted.expected_duration().as_secs_f64(),
+        steps,
+        files: vec!["gate.json", "report.html"],
+    }
+}
+
+fn forecast_of_test(asked: &gate::asked::Asked, wanted: &gate::Wanted) -> Forecast {
+    let (decisions, time_max) = (decisions(asked), time_max(asked));
+    // Beside those on one program against itself there are about as many on the faults.
+    let all = wanted.expected_duration() * decisions * 2;
+    Forecast {
+        command: "gate",
+        summary: format!("the gate against itself: {decisions} decisions on one program, and some on each fault"),
+        seconds: all.min(time_max).as_secs_f64(),
+        steps: vec![Step::new(
+            format!(
+                "decisions of up to {} pairs each, none that would not end in {}",
+                wanted.rule.pairs(),
+                format::seconds(time_max.as_secs_f64())
+            ),
+            all.min(time_max),
+        )],
+        files: vec!["self-test.json", "self-test.md"],
+    }
 }
 
 /// What a gate is to compare, and how.
@@ -130,7 +192,7 @@ fn wanted(asked: &gate::asked::Asked) -> Result<gate::Wanted, Failure> {
 
 /// With a baseline from a file.
 fn against(path: &Path, mut wanted: gate::Wanted) -> Result<gate::Wanted, Failure> {
-    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("--against {}: {error}", path.display()));
+    let fail = |error: &dyn std::fmt::Display| Failure::reading("--against", path, error);
     let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
     let stored = gate_file::read(&text).map_err(|error| fail(&error))?;
     let plan = &wanted.resolved.plan;
@@ -163,12 +225,18 @@ const DECISIONS: (u32, u32) = (60, 6);
 /// Minutes of it.
 const MINUTES: (u64, u64) = (10_000, 4);
 
+fn decisions(asked: &gate::asked::Asked) -> u32 {
+    asked.decisions.unwrap_or(if asked.quick { DECISIONS.1 } else { DECISIONS.0 })
+}
+
+fn time_max(asked: &gate::asked::Asked) -> Duration {
+    Duration::from_secs(60 * asked.minutes.unwrap_or(if asked.quick { MINUTES.1 } else { MINUTES.0 }))
+}
+
 fn test_gate(asked: &gate::asked::Asked, wanted: gate::Wanted, output: &Output) -> Result<u8, Failure> {
-    let usual = |(full, quick)| if asked.quick { quick } else { full };
-    let minutes = asked.minutes.unwrap_or(if asked.quick { MINUTES.1 } else { MINUTES.0 });
     let wish = gate::self_test::Wish {
-        decisions: asked.decisions.unwrap_or(usual(DECISIONS)),
-        time_max: Duration::from_secs(60 * minutes),
+        decisions: decisions(asked),
+        time_max: time_max(asked),
         server: (asked.mode.clone(), asked.polling.clone()),
         resolved: wanted.resolved,
         capacity: wanted.capacity,
@@ -180,40 +248,58 @@ fn test_gate(asked: &gate::asked::Asked, wanted: gate::Wanted, output: &Output) 
         .block_on(gate::self_test::test(&wish, earlier, &output.context))?
         .map_err(|error| Failure(EXIT_USAGE, error.to_string()))?;
     let json = serde_json::to_string(&test).map_err(|error| Failure(EXIT_INTERNAL, error.to_string()))?;
-    write_file(&output.folder.join("self-test.json"), &json)?;
-    write_file(&output.folder.join("self-test.md"), &test.markdown())?;
+    output.write("self-test.json", &json)?;
+    output.write("self-test.md", &test.markdown())?;
     if let Some(summary) = &asked.summary {
         append(summary, &test.markdown())?;
     }
-    println!("{}", if output.json { json } else { test.terminal() });
-    eprintln!("{}", output.folder.join("self-test.json").display());
+    if output.json {
+        print_text(&(json + "\n"))
+    } else {
+        print_result(&(test.terminal() + "\n"))
+    }
+    let file = output.folder.join("self-test.json");
+    let next = format!("loadgen gate --self-test --add {} counts these decisions, too", file.display());
+    output.end(&["self-test.json"], &next);
     Ok(test.verdict().0)
 }
 
 fn read_self_test(path: &Path) -> Result<SelfTest, Failure> {
-    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("--add {}: {error}", path.display()));
+    let fail = |error: &dyn std::fmt::Display| Failure::reading("--add", path, error);
     let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
     serde_json::from_str(&text).map_err(|error| fail(&error))
 }
 
 /// One run against objectives, its own and more.
-fn judge_run(path: &Path, arguments: &Arguments) -> Result<u8, Failure> {
-    let fail = |error: &dyn std::fmt::Display| Failure(EXIT_USAGE, format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
-    let mut run = schema::read(&text).map_err(|error| fail(&error))?;
+fn judge_run(path: &Path, slo: &[String], output: &OutputArgs) -> Result<u8, Failure> {
+    let (path, mut run) = read_run(path)?;
     let names: Vec<&str> = run.plan.variants.iter().map(|variant| variant.name.as_str()).collect();
-    for text in &arguments.slo {
+    for text in slo {
         objective::parse_for(text, &names).map_err(|error| Failure(EXIT_USAGE, format!("--slo: {error}")))?;
     }
-    run.plan.objectives.extend(arguments.slo.iter().cloned());
+    run.plan.objectives.extend(slo.iter().cloned());
     if run.plan.objectives.is_empty() {
-        return Err(fail(&"it has no objective, and none was given: nothing could fail; give --slo"));
+        let told = "has no objective, and none was given: nothing could fail; give --slo";
+        return Err(Failure(EXIT_USAGE, format!("{}: {told}", path.display())));
+    }
+    if output.dry_run {
+        let forecast = Forecast {
+            command: "gate",
+            summary: format!(
+                "{} against {} objectives: nothing is measured",
+                path.display(),
+                run.plan.objectives.len()
+            ),
+            seconds: 0.0,
+            steps: vec![judged_by(&run.plan.objectives)],
+            files: Vec::new(),
+        };
+        return forecast.tell(output.json, Path::new("")).map(|()| 0);
     }
     verdict::assess(&mut run);
-    if arguments.json {
-        println!("{}", schema::write(&run));
-    } else {
-        println!("{}", table::render(&run));
+    match output.json {
+        true => print_text(&(schema::write(&run) + "\n")),
+        false => print_result(&(table::render(&run) + "\n")),
     }
     Ok(run.verdict.exit_code)
 }

@@ -1,77 +1,102 @@
-//! Where results go: their folder, the terminal, and what ends a measurement early.
+//! Where results go: their folder, the terminal, the browser; and what ends a measurement early.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anstream::eprintln;
 use clap::Args;
 use rand::Rng;
 use reports::model::Run;
 use reports::{html, schema, table, verdict};
 use tokio::task::LocalSet;
 
+use super::forecast::Forecast;
+use super::invocation::Invocation;
+use super::terminal::{print_result, print_text, say_unless, tell_warning};
 use super::{EXIT_INTERNAL, EXIT_USAGE, Failure};
 use crate::measure::Context;
 use crate::samples::SampleFile;
 
+/// Heading of the flags in `--help`.
+pub(super) const OUTPUT: &str = "Output";
+
 /// Flags of every command that measures.
 #[derive(Debug, Args)]
 pub(super) struct OutputArgs {
-    /// Folder for run.json and report.html [default: millrace-results/RUN_ID]
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the results, made if it is not there [default: millrace-results/RUN_ID]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
 
-    /// File for every request of every repetition, one a row: when it was due, could be sent, was sent and was done, and what came of it
-    #[arg(long, value_name = "FILE.csv")]
-    pub samples: Option<PathBuf>,
-
-    /// Print run.json to stdout in place of the table
-    #[arg(long)]
+    /// Print the result to standard output as JSON, in place of the table
+    #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
 
-    /// No progress
-    #[arg(long, short)]
+    /// No progress and no hints: the result, where it is, and what went wrong
+    #[arg(long, short, help_heading = OUTPUT)]
     pub quiet: bool,
+
+    /// Open the report in the browser at the end
+    #[arg(long, help_heading = OUTPUT)]
+    pub open: bool,
+
+    /// Say step by step what would be done, and how long it takes; start, measure and write nothing
+    #[arg(long, help_heading = OUTPUT)]
+    pub dry_run: bool,
+}
+
+/// Flag of the commands that keep a distance of single requests.
+#[derive(Debug, Args)]
+pub(super) struct SamplesArgs {
+    /// File for every request of every repetition, one a row
+    ///
+    /// When it was due, could be sent, was sent and was done, and what came of it
+    #[arg(long, value_name = "FILE.csv", help_heading = OUTPUT)]
+    pub samples: Option<PathBuf>,
 }
 
 /// Where a measurement goes.
+#[derive(Debug)]
 pub(super) struct Output {
     /// Which is there.
     pub folder: PathBuf,
-    /// JSON goes to stdout in place of a table.
+    /// JSON goes to standard output in place of a table.
     pub json: bool,
     /// For what measures.
     pub context: Context,
+    open: bool,
 }
 
 impl Output {
-    /// Makes the folder.
-    pub fn prepare(arguments: OutputArgs) -> Result<Self, Failure> {
+    /// Says what will be done, and makes the folder for it; `None`: it was a dry run, and there is nothing to do.
+    pub fn begin(
+        arguments: OutputArgs,
+        samples: Option<&Path>,
+        forecast: &Forecast,
+        invocation: &Invocation,
+    ) -> Result<Option<Self>, Failure> {
         let run_id = new_run_id();
-        let folder = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
+        let out = |name: &str| arguments.out.clone().unwrap_or_else(|| Path::new("millrace-results").join(name));
+        if arguments.dry_run {
+            return forecast.tell(arguments.json, &out("RUN_ID")).map(|()| None);
+        }
+        let folder = out(&run_id);
         // Before the run: a path that cannot be written must not cost two minutes.
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| Failure(EXIT_USAGE, format!("--out {}: {error}", folder.display())))?;
-        let samples = arguments.samples.as_ref().map(|path| {
-            SampleFile::create(path)
-                .map_err(|error| Failure(EXIT_USAGE, format!("--samples {}: {error}", path.display())))
+        std::fs::create_dir_all(&folder).map_err(|error| Failure::writing(EXIT_USAGE, "--out", &folder, &error))?;
+        let samples = samples.map(|path| {
+            SampleFile::create(path).map_err(|error| Failure::writing(EXIT_USAGE, "--samples", path, &error))
         });
         let context = Context {
             run_id,
             samples: samples.transpose()?,
-            command: without_secrets(std::env::args()),
+            command: invocation.command_line(),
             stop: Arc::new(AtomicBool::new(false)),
             quiet: arguments.quiet,
         };
-        Ok(Self { folder, json: arguments.json, context })
-    }
-
-    /// A sentence before it begins.
-    pub fn announce(&self, sentence: &str) {
-        if !self.context.quiet {
-            eprintln!("{sentence}");
-        }
+        let output = Self { folder, json: arguments.json, context, open: arguments.open };
+        say_unless(output.context.quiet, &forecast.line());
+        Ok(Some(output))
     }
 
     /// Waits for what is measured, or for a signal to end it early.
@@ -97,63 +122,66 @@ impl Output {
     ) -> Result<u8, Failure> {
         let mut run = self.block_on(measuring)?;
         verdict::assess(&mut run);
-        write(&run, &self.folder)?;
+        let json = schema::write(&run);
+        self.write("run.json", &json)?;
+        self.write("report.html", &html::render(&run))?;
         also(&run)?;
         if self.json {
-            println!("{}", schema::write(&run));
+            print_text(&(json + "\n"))
         } else {
-            println!("{}", table::render(&run));
+            print_result(&(table::render(&run) + "\n"))
         }
-        eprintln!("{} and {}", self.folder.join("run.json").display(), self.folder.join("report.html").display());
+        let file = self.folder.join("run.json");
+        let file = file.display();
+        self.end(
+            &["run.json", "report.html"],
+            &format!("loadgen compare {file} OTHER/run.json puts runs side by side; loadgen export {file} --format markdown tells a pull request"),
+        );
         Ok(run.verdict.exit_code)
     }
-}
 
-fn write(run: &Run, out: &Path) -> Result<(), Failure> {
-    for (name, text) in [("run.json", schema::write(run)), ("report.html", html::render(run))] {
-        write_file(&out.join(name), &text)?;
+    /// Writes a file of the result.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text)
+            .map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))
     }
-    Ok(())
-}
 
-/// Writes a file of a result.
-pub(super) fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text)
-        .map_err(|error| Failure(EXIT_INTERNAL, format!("cannot write {}: {error}", path.display())))
+    /// Says where the files are and what can be done with them, and opens the page if that was asked for, which is the last of them.
+    pub fn end(&self, files: &[&str], next: &str) {
+        let paths: Vec<PathBuf> = files.iter().map(|name| self.folder.join(name)).collect();
+        eprintln!("{}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and "));
+        say_unless(self.context.quiet, &format!("next: {next}"));
+        if let Some(page) = paths.last().filter(|_| self.open) {
+            open_page(page);
+        }
+    }
 }
 
 /// Adds to the file of `--summary`.
 pub(super) fn append(path: &Path, text: &str) -> Result<(), Failure> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| Failure(EXIT_INTERNAL, format!("--summary {}: {error}", path.display())))
+        .map_err(|error| Failure::writing(EXIT_INTERNAL, "--summary", path, &error))
 }
 
-/// The command line for the result, which is meant to be shown around: keys and passwords are struck out.
-fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    const STRUCK_OUT: &str = "***";
-    let mut key_follows = false;
-    let strike_out = |argument: String| {
-        if std::mem::replace(&mut key_follows, argument == "--api-key") {
-            return STRUCK_OUT.to_owned();
-        }
-        if argument.starts_with("--api-key=") {
-            return format!("--api-key={STRUCK_OUT}");
-        }
-        let (flag, value) = argument.split_at(argument.find("=postgres").map_or(0, |at| at + 1));
-        let mut url = value.parse::<url::Url>().ok().filter(|url| url.password().is_some());
-        if let Some(url) = &mut url {
-            // It has a password, so it can have another.
-            let _ = url.set_password(Some(STRUCK_OUT));
-        }
-        url.map_or_else(|| argument.clone(), |url| format!("{flag}{url}"))
-    };
-    arguments.map(strike_out).collect()
+/// Opens a page in the browser. Where that cannot be it says why; how the command ends does not change.
+pub(super) fn open_page(path: &Path) {
+    let has = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    // Without one, xdg-open would take the terminal for a browser in text mode.
+    let opened =
+        match cfg!(target_os = "linux") && !["DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"].into_iter().any(has) {
+            true => Err("there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set)".to_owned()),
+            false => std::path::absolute(path).and_then(open::that_detached).map_err(|error| error.to_string()),
+        };
+    if let Err(why) = opened {
+        tell_warning(&format!("--open: {why}; open {} in a browser yourself", path.display()));
+    }
 }
 
 /// The first signal ends the run early, with a report; the second ends the program.
 async fn stop_on_signal(stop: Arc<AtomicBool>) {
-    while tokio::signal::ctrl_c().await.is_ok() {
+    while signal().await.is_ok() {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
@@ -161,30 +189,22 @@ async fn stop_on_signal(stop: Arc<AtomicBool>) {
     }
 }
 
+/// Ctrl-C; and where there is one, the signal by which others end a program.
+async fn signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            pressed = tokio::signal::ctrl_c() => pressed,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
 /// Sorts by time, and two runs begun in the same second still differ.
 fn new_run_id() -> String {
     let now = jiff::Timestamp::now();
     format!("{}-{:04x}", now.strftime("%Y%m%dt%H%M%S"), rand::rng().random::<u16>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_and_passwords_do_not_reach_the_result() {
-        for (given, shown) in [
-            ("loadgen run --api-key mr_live_x --rate 5", "loadgen run --api-key *** --rate 5"),
-            ("loadgen run --api-key=mr_live_x", "loadgen run --api-key=***"),
-            ("--database postgres://me:secret@h/db", "--database postgres://me:***@h/db"),
-            ("--database=postgres://me:secret@h/db", "--database=postgres://me:***@h/db"),
-            (
-                "--target http://127.0.0.1:1 --database postgres://me@h/db",
-                "--target http://127.0.0.1:1 --database postgres://me@h/db",
-            ),
-        ] {
-            let arguments = given.split(' ').map(str::to_owned);
-            assert_eq!(without_secrets(arguments).join(" "), shown);
-        }
-    }
 }
