@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use reports::histogram::TimeHistogram;
-use reports::model::{Ledger, TimeToDurable};
+use reports::model::{DurableInterval, Ledger, TimeToDurable};
 use reports::stats;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -214,11 +214,13 @@ impl<'a> Reconciliation<'a> {
                 }
             }
         }
+        steady.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         (histogram.count() > 0).then(|| TimeToDurable {
             times: histogram.times(0),
             source: "persisted_at".to_owned(),
             resolution_ns: self.resolution_ns(),
             growth: if steady.len() >= GROWTH_EVENTS_MIN { stats::slope(&steady) } else { None },
+            intervals: by_second(&steady),
         })
     }
 
@@ -228,6 +230,22 @@ impl<'a> Reconciliation<'a> {
         let fits = |unit_ns: &u64| all.len() >= RESOLUTION_EVENTS_MIN && all.iter().all(|at_ns| at_ns % unit_ns == 0);
         [1_000_000_000, 1_000_000].into_iter().find(fits).unwrap_or(1_000)
     }
+}
+
+/// Of pairs (ns after the begin of the steady phase, ns until durable), ascending.
+fn by_second(steady: &[(f64, f64)]) -> Vec<DurableInterval> {
+    let second = |pair: &(f64, f64)| (pair.0 / 1e9) as u64;
+    let interval = |pairs: &[(f64, f64)]| {
+        let mut histogram = TimeHistogram::new();
+        pairs.iter().for_each(|(_, durable_ns)| histogram.record(*durable_ns as u64));
+        DurableInterval {
+            offset_ms: second(&pairs[0]) * 1_000,
+            events: histogram.count(),
+            p50_ns: histogram.quantile(0.5),
+            p99_ns: histogram.quantile(0.99),
+        }
+    };
+    steady.chunk_by(|a, b| second(a) == second(b)).map(interval).collect()
 }
 
 /// What a load left to be reconciled.
@@ -632,6 +650,10 @@ mod tests {
 
     /// Growth of the time to durable of events that a store takes in `per_s` a second, one after the other; they come at 1000/s.
     fn growth_at(per_s: f64, steady_begin_ns: u64) -> Option<f64> {
+        durable_at(per_s, steady_begin_ns).growth
+    }
+
+    fn durable_at(per_s: f64, steady_begin_ns: u64) -> TimeToDurable {
         let (count, clock) = (200, Clock::start());
         let entries = acknowledged(0..count);
         let mut found =
@@ -641,7 +663,7 @@ mod tests {
             let at = jiff::Timestamp::from_nanosecond(i128::from(clock.unix_ns(persisted_ns))).ok();
             enter(&mut found, sequence, |shown, _| shown.persisted_at = at);
         }
-        found.finish(0, true, Duration::ZERO, true).time_to_durable.expect("times").growth
+        found.finish(0, true, Duration::ZERO, true).time_to_durable.expect("times")
     }
 
     #[test]
@@ -651,6 +673,17 @@ mod tests {
             assert!((growth - expected).abs() < 0.001, "{per_s}/s: {growth}, not {expected}");
         }
         assert_eq!(growth_at(500.0, 190_000_000), None, "ten events have no trend");
+    }
+
+    #[test]
+    fn the_time_to_durable_is_also_told_second_by_second_of_the_steady_phase() {
+        // 200 events acknowledged 1 ms apart, of which the first 150 are of the warm-up.
+        let [interval] = durable_at(500.0, 150_000_000).intervals[..] else { panic!("one second") };
+        assert_eq!((interval.offset_ms, interval.events), (0, 50));
+        // Event n is stored at 2n + 5 ms and acknowledged at n ms.
+        let about = |ns: u64, ms: u64| assert!(ns.abs_diff(ms * 1_000_000) < 2_000_000, "{ns} ns, not {ms} ms");
+        about(interval.p50_ns, 180);
+        about(interval.p99_ns, 204);
     }
 
     proptest! {

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use reports::arrivals::ArrivalCheck;
+use reports::breakdown::PartsByTime;
 use reports::histogram::TimeHistogram;
-use reports::model::{ArrivalsCheck, ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats};
+use reports::model::{ArrivalsCheck, ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats, TimeParts};
 use uuid::Uuid;
 
 use crate::dialect::NoAcknowledgement;
@@ -129,6 +130,8 @@ pub struct Recording {
     pub connection_wait: TimeHistogram,
     /// Rejected and failed.
     pub refused_time: TimeHistogram,
+    /// Of those with a service time.
+    pub parts: Vec<TimeParts>,
     /// The steady phase by the second.
     pub intervals: Vec<Interval>,
     /// Last done − begin of the steady phase.
@@ -169,6 +172,7 @@ pub struct Recorder {
     /// Events from this number on are not kept for the ledger.
     ledger_events_max: u64,
     errors: HashMap<String, u64>,
+    parts: PartsByTime,
     operations: BTreeMap<Operation, OfOperation>,
     arrivals: Option<ArrivalCheck>,
     recording: Recording,
@@ -211,6 +215,7 @@ impl Recorder {
             open_for_ns: 2 * request_timeout_ns + INTERVAL_NS,
             open: VecDeque::new(),
             errors: HashMap::new(),
+            parts: PartsByTime::default(),
             operations: BTreeMap::new(),
             arrivals,
             recording: Recording {
@@ -223,6 +228,7 @@ impl Recorder {
                 send_delay: TimeHistogram::new(),
                 connection_wait: TimeHistogram::new(),
                 refused_time: TimeHistogram::new(),
+                parts: Vec::new(),
                 intervals: Vec::new(),
                 last_done_ns: 0,
                 acknowledged: Vec::new(),
@@ -317,7 +323,10 @@ impl Recorder {
             SampleOutcome::Accepted { .. } | SampleOutcome::Batch { .. } | SampleOutcome::TimedOut => {
                 recording.response_time.record(response_ns);
                 let sent_ns = sample.sent_ns.unwrap_or(sample.sendable_ns);
-                recording.service_time.record(sample.done_ns.saturating_sub(sent_ns));
+                let service_time_ns = sample.done_ns.saturating_sub(sent_ns);
+                recording.service_time.record(service_time_ns);
+                let wait_ns = sample.sendable_ns.saturating_sub(sample.intended_ns);
+                self.parts.record(sent_ns.saturating_sub(sample.sendable_ns), wait_ns, service_time_ns);
             }
             SampleOutcome::NotSent => recording.response_time.record(response_ns),
             _ => recording.refused_time.record(response_ns),
@@ -377,6 +386,7 @@ impl Recorder {
         let mut errors: Vec<_> = self.errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect();
         errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.kind.cmp(&b.kind)));
         self.recording.errors = errors;
+        self.recording.parts = self.parts.finish();
         self.recording.arrivals_check = self.arrivals.map(ArrivalCheck::finish);
         self.recording.operations = self.operations.into_iter().map(|(of, load)| load.finish(of)).collect();
         self.recording
@@ -594,6 +604,9 @@ mod tests {
         assert_about(recording.service_time.max(), 4 * MS / 5);
         assert_about(recording.connection_wait.max(), 5 * MS);
         assert_about(recording.send_delay.max(), MS / 5);
+        let [parts] = recording.parts[..] else { panic!("{:?}", recording.parts) };
+        let sums = (parts.send_delay_ns, parts.connection_wait_ns, parts.service_time_ns);
+        assert_eq!((parts.requests, sums), (1, (MS / 5, 5 * MS, 4 * MS / 5)));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::time::Duration;
 use reports::arrivals::ArrivalCheck;
 use reports::histogram::TimeHistogram;
 use reports::model::{
-    self, ArrivalProcess, Arrivals, BacklogSample, Health, Outcomes, Plan, Repeats, Resources, SENDING_THREAD, Times,
+    self, ArrivalProcess, Arrivals, BacklogSample, Health, Outcomes, Plan, Repeats, Resources, SENDING_THREAD,
+    TargetTime, Times, UsageSample,
 };
 use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
@@ -21,7 +22,8 @@ use crate::clock::Clock;
 use crate::connection::Destination;
 use crate::observe::health::HealthWatch;
 use crate::observe::postgres::FreshDatabase;
-use crate::observe::process::{ProcessUsage, cpu_s_of_all};
+use crate::observe::process::{ProcessState, ProcessUsage, cpu_s_of_all, with_descendants};
+use crate::observe::prometheus::Scrape;
 use crate::payload::Payloads;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
@@ -125,9 +127,9 @@ impl Steady<'_> {
         let before = self.usage(&database_pids).await;
         let steady_end_ns = steady_begin_ns + self.plan.duration_ms * 1_000_000;
         let mut health = HealthWatch::begin(self.clock, steady_end_ns, self.server_pids.first().copied());
-        let backlog = self.watch(steady_begin_ns, steady_end_ns, &thread, &mut health).await;
+        let seen = self.watch(steady_begin_ns, steady_end_ns, &thread, &mut health).await;
         let after = self.usage(&database_pids).await;
-        let mut resources = resources(&before, &after);
+        let mut resources = Resources { over_time: seen.usage.clone(), ..resources(&before, &after) };
         let mut health = health.finish(self.known_cpu_s(&resources));
         if let Some(sender) = health.threads.iter().find(|thread| thread.name == SENDING_THREAD) {
             resources.generator_switches_involuntary = sender.switches_involuntary;
@@ -136,7 +138,7 @@ impl Steady<'_> {
         let sent = join(thread, "sending").await?.map_err(|source| self.no_connection(source))?;
         health.sender_busy_share = Some(sent.busy_share);
         let recording: Recording = join(recording, "recording").await?;
-        let loaded = self.loaded(recording, sent, backlog, resources, health);
+        let loaded = self.loaded(recording, sent, seen, resources, health);
         Ok(Loaded { steady_begin_ns, ..loaded })
     }
 
@@ -192,15 +194,17 @@ impl Steady<'_> {
         SteadyError::Connect { connections: self.plan.connections, url: self.target.url().to_owned(), source }
     }
 
-    /// Looks at the target's backlog and at the generator's health until the sending thread has ended.
+    /// Looks at the target, at what it and the generator use, and at the generator's health until the sending thread has ended.
     async fn watch(
         &self,
         steady_begin_ns: u64,
         steady_end_ns: u64,
         thread: &SendingThread,
         health: &mut HealthWatch,
-    ) -> Vec<BacklogSample> {
-        let mut backlog = Vec::new();
+    ) -> Seen {
+        let mut seen = Seen::default();
+        // Found once: looking for them takes as long as the machine has processes.
+        let server_pids = with_descendants(&self.server_pids);
         let mut ticks = interval(LOOK_EVERY);
         let left = Duration::from_nanos(steady_end_ns.saturating_sub(self.clock.now_ns()));
         let mut last_look = std::pin::pin!(sleep(left.saturating_sub(LAST_LOOK_BEFORE_END)));
@@ -209,14 +213,19 @@ impl Steady<'_> {
             tokio::select! {
                 () = &mut last_look, if !looked_last => looked_last = true,
                 _ = ticks.tick() => {
-                    let offset_ms = self.clock.now_ns().saturating_sub(steady_begin_ns) / 1_000_000;
-                    let pending = self.target.metrics().await.and_then(|scrape| scrape.get("ingest_pending_events"));
-                    backlog.extend(pending.map(|pending| BacklogSample { offset_ms, pending_events: pending as u64 }));
+                    let now_ns = self.clock.now_ns();
+                    let offset_ms = now_ns.saturating_sub(steady_begin_ns) / 1_000_000;
+                    if now_ns <= steady_end_ns {
+                        seen.usage.push(usage_now(&server_pids, offset_ms));
+                    }
+                    if let Some(scrape) = self.target.metrics().await {
+                        seen.look(&scrape, offset_ms);
+                    }
                 }
             }
             health.look();
         }
-        backlog
+        seen
     }
 
     /// What the generator, the server and its database used together; `None` unless all that runs on this machine is known: of a
@@ -245,14 +254,7 @@ impl Steady<'_> {
         Usage { server, generator: ProcessUsage::own(), database_cpu_s }
     }
 
-    fn loaded(
-        &self,
-        recording: Recording,
-        sent: Sent,
-        backlog: Vec<BacklogSample>,
-        resources: Resources,
-        health: Health,
-    ) -> Loaded {
+    fn loaded(&self, recording: Recording, sent: Sent, seen: Seen, resources: Resources, health: Health) -> Loaded {
         let plan = self.plan;
         let outcomes = recording.outcomes;
         let (seconds, planned) = (plan.duration_ms as f64 / 1e3, outcomes.total());
@@ -278,8 +280,10 @@ impl Steady<'_> {
             connect_time: sent.connect_time.times(0),
             operations: if recording.operations.len() > 1 { recording.operations } else { Vec::new() },
             intervals: recording.intervals,
-            backlog,
+            target_time: seen.target_time(),
+            backlog: seen.backlog,
             arrivals_check: recording.arrivals_check,
+            parts: recording.parts,
         };
         Loaded {
             load,
@@ -319,6 +323,8 @@ pub fn empty_load(plan: &Plan) -> model::Load {
         intervals: Vec::new(),
         backlog: Vec::new(),
         arrivals_check: None,
+        parts: Vec::new(),
+        target_time: None,
     }
 }
 
@@ -339,6 +345,52 @@ fn resources(before: &Usage, after: &Usage) -> Resources {
         generator_rss_peak_bytes: after.generator.rss_peak_bytes,
         generator_switches_involuntary: None,
         generator_run_queue_delay_ns: None,
+        over_time: Vec::new(),
+    }
+}
+
+fn usage_now(server_pids: &[u32], offset_ms: u64) -> UsageSample {
+    let (server, generator) = (ProcessState::of(server_pids), ProcessState::own());
+    UsageSample {
+        offset_ms,
+        server_cpu_s: server.cpu_s,
+        server_rss_bytes: server.rss_bytes,
+        generator_cpu_s: generator.cpu_s,
+    }
+}
+
+/// What was seen while the load was on.
+#[derive(Debug, Default)]
+struct Seen {
+    backlog: Vec<BacklogSample>,
+    usage: Vec<UsageSample>,
+    /// Requests and seconds that the target had counted at the first and at the last look.
+    answers: Option<[(f64, f64); 2]>,
+}
+
+impl Seen {
+    fn look(&mut self, scrape: &Scrape, offset_ms: u64) {
+        let pending = scrape.get("ingest_pending_events");
+        self.backlog.extend(pending.map(|pending| BacklogSample { offset_ms, pending_events: pending as u64 }));
+        // Of a server that runs elsewhere, its own word.
+        let untold = |usage: &&mut UsageSample| usage.offset_ms == offset_ms && usage.server_cpu_s.is_none();
+        if let Some(usage) = self.usage.last_mut().filter(untold) {
+            usage.server_cpu_s = scrape.get("process_cpu_seconds_total");
+            usage.server_rss_bytes = scrape.get("process_resident_memory_bytes").map(|bytes| bytes as u64);
+        }
+        if let (Some(count), Some(seconds)) =
+            (scrape.get("ingest_ack_seconds_count"), scrape.get("ingest_ack_seconds_sum"))
+        {
+            let now = (count, seconds);
+            self.answers = Some([self.answers.map_or(now, |[first, _]| first), now]);
+        }
+    }
+
+    /// `None` when it does not say, or counted nothing between the looks.
+    fn target_time(&self) -> Option<TargetTime> {
+        let [first, last] = self.answers?;
+        let (requests, seconds) = (last.0 - first.0, last.1 - first.1);
+        (requests > 0.0).then(|| TargetTime { requests: requests as u64, mean_ns: seconds.max(0.0) / requests * 1e9 })
     }
 }
 
@@ -346,4 +398,25 @@ fn resources(before: &Usage, after: &Usage) -> Resources {
 async fn join<T: Send + 'static>(thread: JoinHandle<T>, name: &'static str) -> Result<T, SteadyError> {
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
     joined.map_err(|_| SteadyError::Panicked(name))?.map_err(|_| SteadyError::Panicked(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_target_is_that_between_the_first_and_the_last_look() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.target_time(), None);
+        for (offset_ms, text) in [
+            (0, "ingest_ack_seconds_sum 5\ningest_ack_seconds_count 1000\n"),
+            (500, "ingest_pending_events 7\n"),
+            (1_000, "ingest_ack_seconds_sum 5.25\ningest_ack_seconds_count 2000\ningest_pending_events 3\n"),
+        ] {
+            seen.look(&Scrape::parse(text), offset_ms);
+        }
+        assert_eq!(seen.target_time(), Some(TargetTime { requests: 1_000, mean_ns: 250_000.0 }));
+        let backlog: Vec<(u64, u64)> = seen.backlog.iter().map(|s| (s.offset_ms, s.pending_events)).collect();
+        assert_eq!(backlog, [(500, 7), (1_000, 3)]);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use crate::breakdown::PartsByTime;
 use crate::calibration;
 use crate::conform::Rule;
 use crate::histogram::TimeHistogram;
@@ -96,7 +97,7 @@ pub fn times(of: &[(u64, u64)]) -> Times {
 fn load(b: Behaviour, seed: u64) -> Load {
     let mut rng = Rng(seed);
     let mut all = [(); 4].map(|()| TimeHistogram::new());
-    let (mut intervals, mut outcomes) = (Vec::new(), Outcomes::default());
+    let (mut intervals, mut outcomes, mut parts) = (Vec::new(), Outcomes::default(), PartsByTime::default());
     for second in 0..b.seconds {
         let planned = (b.rate_per_s as i64 + (rng.normal() * 30.0) as i64).max(1) as u64;
         let (mut own, mut delays, mut timed_out) = (TimeHistogram::new(), TimeHistogram::new(), 0);
@@ -113,6 +114,7 @@ fn load(b: Behaviour, seed: u64) -> Load {
             delays.record(delay);
             all[1].record(service);
             all[3].record(0);
+            parts.record(delay, 0, service);
         }
         all[0].merge(&own);
         all[2].merge(&delays);
@@ -158,7 +160,26 @@ fn load(b: Behaviour, seed: u64) -> Load {
         intervals,
         backlog: backlog(b),
         arrivals_check: (planned > 0).then(|| arrivals_check(b, planned)),
+        parts: parts.finish(),
+        target_time: target_time(planned, timeouts, &all[1]),
     }
+}
+
+/// A server that says what it took unless it is in trouble.
+fn target_time(planned: u64, timeouts: u64, service_time: &TimeHistogram) -> Option<TargetTime> {
+    let told = TargetTime { requests: planned * 9 / 10, mean_ns: (service_time.mean() * 0.15).round() };
+    (planned > 0 && timeouts == 0).then_some(told)
+}
+
+/// A server whose work is as steady as its load, and whose memory grows for two seconds.
+fn usage(b: Behaviour) -> Vec<UsageSample> {
+    let sample = |at: u64| UsageSample {
+        offset_ms: at * 500,
+        server_cpu_s: Some(0.25 + (at * b.rate_per_s) as f64 * b.service_ns.round() * 0.06e-9 + (at % 3) as f64 * 0.01),
+        server_rss_bytes: Some(17_000_000 + at.min(4) * 500_000 + (b.service_ns * 11.0) as u64),
+        generator_cpu_s: Some(0.5 + at as f64 * 0.11),
+    };
+    (0..=b.seconds * 2).map(sample).collect()
 }
 
 fn arrivals_check(b: Behaviour, planned: u64) -> ArrivalsCheck {
@@ -283,9 +304,21 @@ fn ledger(b: Behaviour, load: &Load, seed: u64) -> Option<Ledger> {
             source: "persisted_at".to_owned(),
             resolution_ns: 1_000_000,
             growth: Some(0.0004),
+            intervals: load.intervals.iter().map(|interval| durable_interval(b, interval)).collect(),
         }),
         lost_examples: (0..lost.min(10)).map(|i| format!("01890a5d-ac96-774b-bcce-b302099a8{i:03}")).collect(),
     })
+}
+
+/// As slow as the answers of that second.
+fn durable_interval(b: Behaviour, interval: &Interval) -> DurableInterval {
+    let slow = interval.response_time.p50_ns as f64 / b.service_ns;
+    DurableInterval {
+        offset_ms: interval.offset_ms,
+        events: interval.outcomes.accepted,
+        p50_ns: (b.durable_ns * slow) as u64,
+        p99_ns: (b.durable_ns * slow * 3.2) as u64,
+    }
 }
 
 /// The idle phase of a polling policy, as its schedule says.
@@ -372,6 +405,7 @@ fn result(v: &Variant, repetition: u32, b: Behaviour, idle_seconds: u64) -> Targ
             generator_rss_peak_bytes: Some(24_100_000),
             generator_switches_involuntary: Some(41),
             generator_run_queue_delay_ns: Some(18_400_000),
+            over_time: usage(b),
         },
         health: Some(health(b, seed)),
     }
@@ -557,6 +591,7 @@ fn build_dead_target() -> Run {
         connections: 0,
         connect_time: Times::default(),
         statuses: BTreeMap::new(),
+        target_time: None,
         ..result.load.clone()
     };
     run.caveats.clear();

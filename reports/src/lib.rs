@@ -2,11 +2,13 @@
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
 //! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
-//! [`before_after`] (rows of numbers), [`comparison`] (several results side by side), [`export`] (for other tools),
-//! [`table`] (terminal), [`chart`] (SVG), [`embed`] (data and script in a page), [`html`] (the page).
+//! [`before_after`] (rows of numbers), [`breakdown`] (where the time goes), [`comparison`] (several results side by side), [`export`] (for other
+//! tools), [`table`] (terminal), [`chart`], [`heat`], [`flow`], [`bars`] and [`forest`] (SVG), [`embed`] (data and script in a page), [`html`] (the page).
 
 pub mod arrivals;
+pub mod bars;
 pub mod before_after;
+pub mod breakdown;
 pub mod calibration;
 pub mod capacity;
 pub mod caveat;
@@ -18,8 +20,11 @@ pub mod embed;
 pub mod export;
 #[cfg(test)]
 mod fixtures;
+pub mod flow;
+pub mod forest;
 pub mod format;
 pub mod gate;
+pub mod heat;
 pub mod histogram;
 pub mod html;
 pub mod model;

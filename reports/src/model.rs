@@ -797,6 +797,12 @@ pub struct Load {
     /// Whether the events left as asked; `null` when nobody looked, and in a closed loop, where nothing was asked.
     #[serde(default)]
     pub arrivals_check: Option<ArrivalsCheck>,
+    /// What the response times were made of, by how long they were, ascending; empty when nobody added it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<TimeParts>,
+    /// What the target says its answers took; left out when it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_time: Option<TargetTime>,
 }
 
 impl Load {
@@ -819,6 +825,30 @@ impl Load {
     pub fn backlog_peak(&self) -> Option<u64> {
         self.backlog.iter().map(|s| s.pending_events).max()
     }
+}
+
+/// Requests whose response times are alike, with the sums of what these were made of: of each, the three are its response time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TimeParts {
+    /// Their response times are below this, ns, and not below that of the entry before.
+    pub response_time_ns_below: u64,
+    /// How many; those that were never sent are not among them.
+    pub requests: u64,
+    /// Sum of sent − intended less the connection wait, ns.
+    pub send_delay_ns: u64,
+    /// Sum of the waiting for a free connection, ns.
+    pub connection_wait_ns: u64,
+    /// Sum of done − sent, ns.
+    pub service_time_ns: u64,
+}
+
+/// What the target says its answers took, by its own clock: from having read a request's head to having the answer ready.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetTime {
+    /// Requests that it counted, between the first and the last look at its metrics in the steady phase.
+    pub requests: u64,
+    /// Arithmetic mean of them, ns.
+    pub mean_ns: f64,
 }
 
 /// What a target can be asked by a load.
@@ -1157,6 +1187,22 @@ pub struct TimeToDurable {
     /// each was acknowledged. 0: the target persists as fast as it acknowledges. `null`: too few events, or not known.
     #[serde(default)]
     pub growth: Option<f64>,
+    /// By second of the steady phase in which events were acknowledged; empty when nobody added it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intervals: Vec<DurableInterval>,
+}
+
+/// The events that were acknowledged in one second of the steady phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DurableInterval {
+    /// Begin, ms after the begin of the phase.
+    pub offset_ms: u64,
+    /// How many.
+    pub events: u64,
+    /// Median of their time to durable.
+    pub p50_ns: u64,
+    /// Quantile 0.99 of it.
+    pub p99_ns: u64,
 }
 
 /// The idle phase: no request at all, what does the target do?
@@ -1224,7 +1270,7 @@ pub struct FirstEvent {
 }
 
 /// CPU and memory over the steady phase.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Resources {
     /// CPU time of the server's process, s.
     pub server_cpu_s: Option<f64>,
@@ -1240,6 +1286,22 @@ pub struct Resources {
     pub generator_switches_involuntary: Option<u64>,
     /// Time the sending thread was runnable and not running, ns.
     pub generator_run_queue_delay_ns: Option<u64>,
+    /// What was used by when; empty when nobody looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over_time: Vec<UsageSample>,
+}
+
+/// What had been used at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UsageSample {
+    /// ms after the begin of the steady phase.
+    pub offset_ms: u64,
+    /// CPU time of the server's processes since their start, s.
+    pub server_cpu_s: Option<f64>,
+    /// Their resident memory now, bytes.
+    pub server_rss_bytes: Option<u64>,
+    /// CPU time of the generator's process since its start, s.
+    pub generator_cpu_s: Option<f64>,
 }
 
 /// Name of the thread that sends, in [`Health::threads`].

@@ -39,6 +39,38 @@ impl ProcessUsage {
     }
 }
 
+/// What processes have used so far and hold now: a file a process, so that it can be read while something is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessState {
+    /// User and system time of all their threads, s.
+    pub cpu_s: Option<f64>,
+    /// Resident memory now, bytes; what they share counts for each.
+    pub rss_bytes: Option<u64>,
+}
+
+impl ProcessState {
+    /// Of these processes without their descendants; those that are gone count nothing.
+    pub fn of(pids: &[u32]) -> Self {
+        pids.iter().map(|pid| Self::read(&format!("/proc/{pid}/stat"))).fold(Self::default(), |all, one| Self {
+            cpu_s: sum(all.cpu_s, one.cpu_s),
+            rss_bytes: sum(all.rss_bytes, one.rss_bytes),
+        })
+    }
+
+    /// Of this process.
+    pub fn own() -> Self {
+        Self::read("/proc/self/stat")
+    }
+
+    /// The resident pages are field 24 of proc(5), the 22nd after the command.
+    fn read(path: &str) -> Self {
+        let stat = fs::read_to_string(path).unwrap_or_default();
+        let page_bytes = rustix::param::page_size() as u64;
+        let pages = numbers(&stat).and_then(|mut numbers| numbers.nth(21)?.parse::<u64>().ok());
+        Self { cpu_s: ticks_of(&stat, 11..13), rss_bytes: pages.map(|pages| pages * page_bytes) }
+    }
+}
+
 /// Sum of the CPU time of several processes, s; those that are gone count nothing.
 pub fn cpu_s_of_all(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|&pid| ProcessUsage::of(pid).cpu_s).sum()
@@ -89,8 +121,11 @@ fn cpu_s(path: &str) -> Option<f64> {
 
 /// The sum of these fields, counted from the one after the command.
 fn ticks_s(path: &str, fields: std::ops::Range<usize>) -> Option<f64> {
-    let stat = fs::read_to_string(path).ok()?;
-    let ticks = numbers(&stat)?.skip(fields.start).take(fields.len()).map(str::parse::<f64>);
+    ticks_of(&fs::read_to_string(path).ok()?, fields)
+}
+
+fn ticks_of(stat: &str, fields: std::ops::Range<usize>) -> Option<f64> {
+    let ticks = numbers(stat)?.skip(fields.start).take(fields.len()).map(str::parse::<f64>);
     Some(ticks.sum::<Result<f64, _>>().ok()? / rustix::param::clock_ticks_per_second() as f64)
 }
 
@@ -124,6 +159,15 @@ mod tests {
         let after = ProcessUsage::of(std::process::id());
         assert!(after.cpu_s > before.cpu_s, "{before:?} {after:?}");
         assert!(after.rss_peak_bytes > Some(100_000));
+    }
+
+    #[test]
+    fn what_a_process_holds_now_is_of_the_size_of_what_it_held_at_most() {
+        let (now, peak) = (ProcessState::own(), ProcessUsage::own());
+        let twice = peak.rss_peak_bytes.map(|bytes| 2 * bytes);
+        assert!(now.rss_bytes > Some(100_000) && now.rss_bytes < twice, "{now:?} {peak:?}");
+        assert!(now.cpu_s.is_some());
+        assert_eq!(ProcessState::of(&[u32::MAX]), ProcessState::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{CONTENT, bar, document, number_table, stored};
 use crate::capacity;
 use crate::chart::{Axis, Chart, Series};
 use crate::comparison::{Comparison, Line, Scenario, capacity_rows, conformance_rows, ledger_rows, scenario_rows};
+use crate::forest::{self, Forest};
 use crate::format;
 
 /// The page of `comparison`.
@@ -107,7 +108,7 @@ fn scenario(place: usize, scenario: &Scenario, reference: &str) -> Markup {
             p.how { (how) }
             div.charts {
                 @if let Some(chart) = percentiles(place, scenario) { (chart.render()) }
-                @if let Some(chart) = intervals(place, scenario, reference) { (chart) }
+                @if let Some(chart) = intervals(place, scenario, reference) { (chart.render()) }
             }
             (number_table(&scenario.subjects, &scenario_rows(scenario)))
         }
@@ -164,49 +165,35 @@ fn capacity_charts(comparison: &Comparison) -> Vec<Chart> {
     [chart("p50", |point| point.p50_ns), chart("p99", |point| point.p99_ns)].into_iter().flatten().collect()
 }
 
-/// Ratios to the reference with their intervals on one logarithmic line, a row a quantity and subject.
-fn intervals(place: usize, scenario: &Scenario, reference: &str) -> Option<Markup> {
-    let rows: Vec<(&Line, usize)> = scenario
-        .lines
-        .iter()
-        .flat_map(|line| (0..scenario.subjects.len()).map(move |i| (line, i)))
-        .filter(|(line, i)| line.ratios[*i].is_some())
-        .collect();
-    let ends =
-        rows.iter().filter_map(|(line, i)| line.ratios[*i]).flat_map(|r| [Some(r.ratio), r.low, r.high]).flatten();
+/// Ratios to the reference with their intervals on one logarithmic axis: a group a quantity, a row a subject.
+fn intervals(place: usize, scenario: &Scenario, reference: &str) -> Option<Forest> {
+    let row = |line: &Line, i: usize| {
+        let ratio = line.ratios[i]?;
+        Some(forest::Row {
+            name: scenario.subjects[i].clone(),
+            value: ratio.ratio,
+            interval: ratio.low.zip(ratio.high),
+            bound: None,
+            class: forest::style(i),
+            text: format!("{}, {}: {}", line.label, scenario.subjects[i], line.ratio_text(i).unwrap_or_default()),
+        })
+    };
+    let group = |line: &Line| forest::Group {
+        heading: line.label.clone(),
+        rows: (0..scenario.subjects.len()).filter_map(|i| row(line, i)).collect(),
+    };
+    let groups: Vec<forest::Group> = scenario.lines.iter().map(group).filter(|group| !group.rows.is_empty()).collect();
+    let rows = groups.iter().flat_map(|group| &group.rows);
+    let ends = rows.flat_map(|row| [row.value].into_iter().chain(row.interval.into_iter().flat_map(|(a, b)| [a, b])));
     // An interval that spans more than this is drawn to the edge: its text has the numbers.
     let (low, high) =
         ends.fold((0.8_f64, 1.25_f64), |(low, high), end| (low.min(end.max(0.02)), high.max(end.min(50.0))));
-    let (name_width, width, row_height, top) = (250.0, 620.0, 17.0, 22.0);
-    let at = |ratio: f64| {
-        let share = (ratio.ln() - low.ln()) / (high.ln() - low.ln());
-        name_width + share.clamp(0.0, 1.0) * (width - name_width - 10.0)
-    };
-    let height = top + row_height * rows.len() as f64 + 6.0;
-    (!rows.is_empty()).then(|| {
-        html! {
-            figure.chart {
-                figcaption { "Ratio to " (reference) ": left of the line is less" }
-                svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(format!("Ratios to {reference}; the numbers are in the table below")) id=(format!("ratios-{place}")) {
-                    @for tick in [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().filter(|tick| (low..=high).contains(tick)) {
-                        path class=(if tick == 1.0 { "axis" } else { "grid" }) d=(format!("M{:.1} {top}V{height}", at(tick))) {}
-                        text.tick.middle x=(format!("{:.1}", at(tick))) y="13" { (format::number(tick)) " ×" }
-                    }
-                    @for (place, (line, i)) in rows.iter().enumerate() {
-                        @let y = top + row_height * (place as f64 + 0.6);
-                        @if let Some(ratio) = line.ratios[*i] {
-                            text.end x=(name_width - 8.0) y=(format!("{:.1}", y + 4.0)) { (line.label) ", " (scenario.subjects[*i]) }
-                            @if let (Some(from), Some(to)) = (ratio.low, ratio.high) {
-                                path class=(format!("line s{}", i % 6)) style="stroke-dasharray:none" d=(format!("M{:.1} {y:.1}H{:.1}", at(from), at(to))) {}
-                            }
-                            circle class=(format!("marker s{}", i % 6)) cx=(format!("{:.1}", at(ratio.ratio))) cy=(format!("{y:.1}")) r="3.5" {
-                                title { (line.label) ", " (scenario.subjects[*i]) ": " (line.ratio_text(*i).unwrap_or_default()) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
+    (!groups.is_empty()).then(|| Forest {
+        id: format!("ratios-{place}"),
+        title: format!("Ratio to {reference}: left of the line is less"),
+        x: Axis::log("", low, high, |ratio| format!("{} ×", format::number(ratio))),
+        even: 1.0,
+        groups,
     })
 }
 

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::head::verdict_box;
 use super::{CONTENT, bar, document, stored};
 use crate::chart::{Axis, Chart, Level, Scale, Series, Shape, Unit};
+use crate::forest::{self, Forest};
 use crate::format;
 use crate::gate::judge::{self, signed};
 use crate::gate::metric::worse_by;
@@ -23,7 +24,7 @@ pub fn render(gate: &Gate) -> String {
             (verdict(gate))
         }
         main id=(CONTENT) tabindex="-1" {
-            (section("metrics", "Metrics", &show::basis(gate), &metrics(&gate.metrics)))
+            (section("metrics", "Metrics", &show::basis(gate), &html! { (at_a_glance(&gate.metrics)) (metrics(&gate.metrics)) }))
             (section("pairs", "Pair by pair",
                 "Each mark is one pair of rounds: by how much the candidate was worse than the baseline that ran right before or after it, \
                  under the same load. The dotted lines are the estimate and its interval; the level is what is allowed. What was left out is drawn at the edge where it lies beyond.",
@@ -84,6 +85,40 @@ fn metrics(results: &[MetricResult]) -> Markup {
         }
         @for result in results { @for note in &result.notes { p.note { (result.metric.title()) ": " (note) } } }
     }
+}
+
+/// Every metric with its interval on one axis, against what is allowed of it.
+fn at_a_glance(results: &[MetricResult]) -> Markup {
+    let row = |result: &MetricResult| {
+        let (mark, class) = match result.outcome {
+            Some(outcome) if outcome.is_good() => ("✓ ", "met"),
+            Some(GateOutcome::Regressed) => ("✗ ", "miss"),
+            Some(GateOutcome::Invalid) => ("⊘ ", "miss"),
+            Some(_) => ("? ", "open"),
+            None => ("", "told"),
+        };
+        Some(forest::Row {
+            name: format!("{mark}{}", result.metric.title()),
+            value: result.worse_by?,
+            interval: result.worse_by_low.zip(result.worse_by_high),
+            bound: result.gated.then_some(result.margin),
+            class: class.to_owned(),
+            text: judge::sentence(result),
+        })
+    };
+    let rows: Vec<forest::Row> = results.iter().filter_map(row).collect();
+    let ends =
+        rows.iter().flat_map(|row| [Some(row.value), row.bound, row.interval.map(|i| i.0), row.interval.map(|i| i.1)]);
+    // Beyond twice as much, an interval is drawn to the edge: its text has the numbers.
+    let reach = ends.flatten().map(f64::abs).fold(0.0, f64::max).min(1.0);
+    let forest = Forest {
+        id: "glance".to_owned(),
+        title: "Worse by: left of the line is better, a bar is what is allowed".to_owned(),
+        x: shares_axis(reach),
+        even: 0.0,
+        groups: vec![forest::Group { heading: String::new(), rows }],
+    };
+    html! { @if !forest.groups[0].rows.is_empty() { div.charts { (forest.render()) } } }
 }
 
 fn state(result: &MetricResult) -> &'static str {

@@ -58,7 +58,7 @@ fn document(title: &str, made_by: Option<&Tool>, body: &Markup) -> String {
                 meta http-equiv="Content-Security-Policy" content=(embed::policy());
                 @if let Some(tool) = made_by { meta name="generator" content=(format!("{} {}", tool.name, tool.version)); }
                 title { (title) }
-                style { (PreEscaped(include_str!("style.css"))) }
+                style { (PreEscaped(include_str!("style.css"))) (PreEscaped(include_str!("figures.css"))) }
             }
             body {
                 a.skip href=(format!("#{CONTENT}")) { "Skip to the numbers" }

@@ -1,11 +1,18 @@
-//! What is drawn of a run: data → [`Chart`]. The style of a line is the place of its variant in the plan, on every chart.
+//! What is drawn of a run: data → [`Chart`] and the other drawings. The style of a line is the place of its variant in the plan, on every
+//! chart that has a line a variant.
+
+pub mod heat;
+pub mod idle;
+pub mod ledger;
+pub mod machine;
+pub mod parts;
 
 use crate::calibration;
 use crate::capacity::{self, Point};
-use crate::chart::{Axis, Chart, Level, Series, Shape};
+use crate::chart::{Axis, Chart, Level, Series};
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Arrivals, Capacity, Interval, Run, Stall, TargetResult};
+use crate::model::{Arrivals, Capacity, DurableInterval, Interval, Run, TargetResult};
 use crate::stats;
 use crate::summary::{self, Group, Quantity, groups};
 
@@ -15,9 +22,6 @@ const STEPS_PER_DECADE: f64 = 24.0;
 /// Samples beyond a quantile that it takes to draw it for one second. Fewer than for a number that stands alone, since the
 /// seconds beside it show how much it moves.
 const SAMPLES_BEYOND_TO_DRAW: u64 = 3;
-
-/// Stalls drawn of each repetition, the longest.
-const STALLS_DRAWN: usize = 25;
 
 /// Quantiles that get a marker.
 const MARKED: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
@@ -51,6 +55,45 @@ pub fn percentiles(run: &Run, id: &str, title: &str, quantity: Quantity) -> Opti
         level: None,
         rug_label: String::new(),
     })
+}
+
+/// Response time, service time and send delay of one variant, of all repetitions merged, and the response time of the floor, where it is
+/// known. `place` tells the variants of a run apart.
+pub fn times(run: &Run, place: usize, group: &Group<'_>) -> Option<Chart> {
+    let kinds = [summary::RESPONSE_TIME, summary::SERVICE_TIME, summary::SEND_DELAY];
+    let merged = kinds.iter().enumerate().filter_map(|(style, kind)| Some((style, kind, group.merged(kind.read)?)));
+    let merged: Vec<(usize, &Quantity, TimeHistogram)> = merged.collect();
+    let count = merged.iter().map(|(.., histogram)| histogram.count()).max()?;
+    let of_group = merged.iter().map(|(style, kind, histogram)| {
+        let censored = group.results.iter().filter_map(|r| (kind.read)(r)).map(|t| t.censored + t.overflowed).sum();
+        curve(*style, kind.name, histogram, censored)
+    });
+    let floor = floor_beside(run, group).map(|histogram| curve(kinds.len(), summary::FLOOR, &histogram, 0));
+    let series: Vec<Series> = of_group.chain(floor).collect();
+    let y = log_axis(series.iter().flat_map(|s| s.points.iter().chain(&s.faint)).map(|p| p.1))?;
+    let spoken = merged.iter().map(|(_, kind, h)| {
+        format!("{}: p50 {}, p99 {}", kind.name, format::time_ns(h.quantile(0.5)), format::time_ns(h.quantile(0.99)))
+    });
+    Some(Chart {
+        id: format!("curves-{place}"),
+        title: format!("{}: response time and its parts", group.name),
+        description: spoken.collect::<Vec<_>>().join("; "),
+        x: Axis::tail("quantile (each step: ten times rarer)", count, format::quantile_name),
+        y,
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
+/// Response times of the floor for a variant that is not the floor itself: the calibration's, or those of the plan's own null server.
+fn floor_beside(run: &Run, group: &Group<'_>) -> Option<TimeHistogram> {
+    if let Some(floor) = calibration::floor(run) {
+        return floor.response_time.histogram().ok().filter(|histogram| histogram.count() > 0);
+    }
+    let is_null = |group: &Group<'_>| group.variant.is_some_and(|variant| variant.mode.as_deref() == Some("null"));
+    let null = groups(run).into_iter().find(is_null).filter(|_| !is_null(group))?;
+    null.merged(summary::response_time)
 }
 
 pub fn curve(style: usize, name: &str, histogram: &TimeHistogram, censored: u64) -> Series {
@@ -228,6 +271,34 @@ fn describe(series: &[Series], text: impl Fn(&f64) -> String) -> Option<String> 
     (!spoken.is_empty()).then(|| spoken.join("; "))
 }
 
+/// Quantile 0.99 of the time to durable, by the second in which events were acknowledged.
+pub fn durable_over_time(run: &Run) -> Option<Chart> {
+    let points = |r: &TargetResult| {
+        let durable = r.ledger.as_ref().and_then(|ledger| ledger.time_to_durable.as_ref());
+        let enough = |i: &&DurableInterval| stats::samples_beyond(i.events, 0.99) >= SAMPLES_BEYOND_TO_DRAW;
+        let point = |i: &DurableInterval| (i.offset_ms as f64 / 1000.0 + 0.5, i.p99_ns as f64);
+        durable.iter().flat_map(|durable| &durable.intervals).filter(enough).map(point).collect::<Vec<_>>()
+    };
+    let text = |v: &f64| format::time(*v);
+    let series = by_repetition(run, points, &text);
+    let all = || series.iter().flat_map(|s| &s.points);
+    let y = log_axis(all().map(|point| point.1))?;
+    Some(Chart {
+        id: "durable-over-time".to_owned(),
+        title: "Time to durable p99, second by second".to_owned(),
+        description: describe(&series, text)?,
+        x: Axis::span(
+            "time since the steady phase began",
+            all().fold(0.0, |end, point| end.max(point.0 + 0.5)),
+            format::seconds,
+        ),
+        y,
+        series,
+        level: None,
+        rug_label: String::new(),
+    })
+}
+
 /// Acknowledged and not yet persisted events over time, the drain included.
 pub fn backlog(run: &Run) -> Option<Chart> {
     let points = |r: &TargetResult| {
@@ -247,93 +318,6 @@ pub fn backlog(run: &Run) -> Option<Chart> {
         level: None,
         rug_label: String::new(),
     })
-}
-
-/// The longest stalls of the machine, each as a point: when, and how long.
-pub fn stalls(run: &Run) -> Option<Chart> {
-    let (mut series, mut end) = (Vec::new(), 0.0_f64);
-    for (style, group) in groups(run).iter().enumerate() {
-        let watched =
-            group.results.iter().filter_map(|r| Some((r, r.health.as_ref()?, r.health.as_ref()?.hiccups.as_ref()?)));
-        let mut markers = Vec::new();
-        for (result, health, hiccups) in watched {
-            end = end.max(result.load.seconds.min(health.seconds));
-            let mut longest: Vec<&Stall> = hiccups.stalls.iter().collect();
-            longest.sort_by_key(|stall| std::cmp::Reverse(stall.length_ns));
-            markers.extend(
-                longest.into_iter().take(STALLS_DRAWN).map(|stall| stall_marker(group.name, result.repetition, stall)),
-            );
-        }
-        if !markers.is_empty() {
-            series.push(Series { markers, ..Series::line(group.name, style, Vec::new()) });
-        }
-    }
-    let y = log_axis(series.iter().flat_map(|s| &s.markers).map(|m| m.1))?;
-    let spoken = series.iter().map(|s| {
-        let longest = s.markers.iter().map(|m| m.1).fold(0.0, f64::max);
-        format!("{}: {} drawn, the longest {}", s.name, s.markers.len(), format::time(longest))
-    });
-    Some(Chart {
-        id: "stalls".to_owned(),
-        title: "Idle threads that woke late: the machine stood still, or ran others".to_owned(),
-        description: spoken.collect::<Vec<_>>().join("; "),
-        x: Axis::span("time since the steady phase began", end, format::seconds),
-        y: Axis { label: "length".to_owned(), ..y },
-        series,
-        level: None,
-        rug_label: String::new(),
-    })
-}
-
-fn stall_marker(name: &str, repetition: u32, stall: &Stall) -> (f64, f64, String) {
-    let core = stall.core.map(|core| format!(" on core {core}")).unwrap_or_default();
-    let waited =
-        stall.waited_ns.map(|ns| format!(", {} of it while others ran", format::time_ns(ns))).unwrap_or_default();
-    let (at, length) = (format::time_ns(stall.offset_ns), format::time_ns(stall.length_ns));
-    let text = format!("{name} #{repetition} at {at}: {length}{core}{waited}");
-    (stall.offset_ns as f64 / 1e9, stall.length_ns as f64, text)
-}
-
-/// The stair of poll intervals in the idle phase, and each SQL statement as a tick; of the first repetition.
-pub fn idle(run: &Run) -> Option<Chart> {
-    let mut series = Vec::new();
-    let mut end = 0.0_f64;
-    for (style, group) in groups(run).iter().enumerate() {
-        let idle = group.results.first().and_then(|r| r.idle.as_ref()).filter(|i| !i.samples.is_empty());
-        let Some(idle) = idle else { continue };
-        let points = idle.samples.iter().map(|s| (s.offset_ms as f64 / 1000.0, s.poll_interval_ms * 1e6));
-        let mut points: Vec<(f64, f64)> = points.collect();
-        points.extend(points.last().map(|last| (idle.seconds, last.1)));
-        let markers = points.iter().enumerate().filter(|(i, p)| *i == 0 || points[i - 1].1 != p.1);
-        let text =
-            |p: &(f64, f64)| format!("{} polls every {} from {}", group.name, format::time(p.1), format::seconds(p.0));
-        let markers = markers.map(|(_, p)| (p.0, p.1, text(p))).take(40).collect();
-        end = end.max(idle.seconds);
-        let rug = statement_times(&idle.samples);
-        series.push(Series { markers, shape: Shape::Stair, rug, ..Series::line(group.name, style, points) });
-    }
-    let y = log_axis(series.iter().flat_map(|s| &s.points).map(|p| p.1))?;
-    Some(Chart {
-        id: "idle-stair".to_owned(),
-        title: "Poll interval while nothing happens".to_owned(),
-        description: describe(&series, |v| format::time(*v))?,
-        x: Axis::span("time since the idle phase began", end, format::seconds),
-        y: Axis { label: "poll interval".to_owned(), ..y },
-        series,
-        level: None,
-        rug_label: "SQL statements".to_owned(),
-    })
-}
-
-/// When statements ran, s: at the sample that first counts them, or spread evenly before it when it counts several.
-fn statement_times(samples: &[crate::model::IdleSample]) -> Vec<f64> {
-    let mut times = Vec::new();
-    for pair in samples.windows(2) {
-        let new = pair[1].sql_statements.saturating_sub(pair[0].sql_statements).min(1000);
-        let (from, to) = (pair[0].offset_ms as f64, pair[1].offset_ms as f64);
-        times.extend((1..=new).map(|i| (from + (to - from) * i as f64 / new as f64) / 1000.0));
-    }
-    times
 }
 
 #[cfg(test)]
@@ -369,12 +353,29 @@ mod tests {
     }
 
     #[test]
-    fn each_statement_of_the_idle_phase_is_a_tick() {
-        let run = fixtures::before_after();
-        let chart = idle(&run).unwrap();
-        for (series, result) in chart.series.iter().zip(&run.results) {
-            assert_eq!(Some(series.rug.len() as u64), result.idle.as_ref().unwrap().sql_statements);
-        }
+    fn the_time_to_durable_is_drawn_where_a_second_has_enough_events_for_it() {
+        let mut run = fixtures::lying_server();
+        assert_eq!(durable_over_time(&run).unwrap().series[0].points.len(), 11);
+        let durable = run.results[0].ledger.as_mut().unwrap().time_to_durable.as_mut().unwrap();
+        durable.intervals[3].events = 200;
+        let points = &durable_over_time(&run).unwrap().series[0].points;
+        assert!(points.len() == 10 && points.iter().all(|point| point.0 != 3.5), "{points:?}");
+    }
+
+    #[test]
+    fn the_times_of_a_variant_stand_on_the_floor_whoever_measured_it() {
+        let names = |run: &Run| -> Vec<Vec<String>> {
+            let groups = groups(run);
+            let charts = groups.iter().enumerate().filter_map(|(place, group)| times(run, place, group));
+            charts.map(|chart| chart.series.into_iter().map(|series| series.name).collect()).collect()
+        };
+        let own = vec!["response time", "service time", "send delay"];
+        let on_floor = [own.clone(), vec![summary::FLOOR]].concat();
+        assert_eq!(names(&fixtures::three_modes()), [own.clone(), on_floor.clone(), on_floor.clone()]);
+        let mut run = fixtures::lying_server();
+        assert_eq!(names(&run), [on_floor]);
+        run.calibration = None;
+        assert_eq!(names(&run), [own]);
     }
 
     #[test]
@@ -384,8 +385,10 @@ mod tests {
         assert!(
             rate(&run).is_none()
                 && response_over_time(&run, 0.5).is_none()
-                && idle(&run).is_none()
+                && idle::stair(&run).is_none()
+                && parts::bars(&run).is_empty()
                 && backlog(&run).is_none()
+                && durable_over_time(&run).is_none()
         );
     }
 }
