@@ -41,7 +41,11 @@ it("there are pages of every kind", () => {
 for (const name of NAMES) {
   describe(name, () => {
     let opened;
-    before(async () => (opened = await open(browser, name)));
+    before(async () => {
+      opened = await open(browser, name);
+      // What is far off the screen is not laid out until somebody comes near; here it counts as well.
+      await opened.page.addStyleTag({ content: "section { content-visibility: visible !important; }" });
+    });
     after(() => opened.context.close());
 
     it("is small, alone and silent, and as wide as the window", async () => {
