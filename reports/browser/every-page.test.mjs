@@ -5,6 +5,7 @@ import { readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, describe, it } from "node:test";
 
+import { assertSameDrawing } from "./drawings.mjs";
 import { MAIN, NAMES, launch, open, pageFile, visit } from "./pages.mjs";
 
 const BYTES_MAX = 1_500_000;
@@ -40,7 +41,11 @@ it("there are pages of every kind", () => {
 for (const name of NAMES) {
   describe(name, () => {
     let opened;
-    before(async () => (opened = await open(browser, name)));
+    before(async () => {
+      opened = await open(browser, name);
+      // What is far off the screen is not laid out until somebody comes near; here it counts as well.
+      await opened.page.addStyleTag({ content: "section { content-visibility: visible !important; }" });
+    });
     after(() => opened.context.close());
 
     it("is small, alone and silent, and as wide as the window", async () => {
@@ -54,14 +59,31 @@ for (const name of NAMES) {
       assert.deepEqual(heard, []);
     });
 
-    it("says the same without its script, and has no button then", async () => {
-      const without = await visit(browser, name, { javaScriptEnabled: false }, async (page) => {
+    it("says and draws the same without its script, and has no button then", async () => {
+      const drawings = (page) => page.locator("figure.chart:has(> script) svg:not(.swatch) > g:not(.cross)").evaluateAll((all) => all.map((one) => one.innerHTML));
+      const { page } = opened;
+      const [without, came] = await visit(browser, name, { javaScriptEnabled: false }, async (page) => {
         assert.equal(await page.locator("button, input, select, [role=application]").count(), 0);
-        return said(page);
+        return [await said(page), await drawings(page)];
       });
-      assert.ok((await opened.page.locator("button").count()) > 1);
-      assert.equal(await said(opened.page), without);
+      assert.ok((await page.locator("button").count()) > 1);
       assert.ok(without.length > 1000, "there is something to say");
+      assert.equal(await said(page), without);
+      // Hiding and showing draws all of it anew.
+      await page.locator("figure.chart .legend li:first-child button").evaluateAll((all) => all.forEach((one) => (one.click(), one.click())));
+      const drawn = await drawings(page);
+      assert.equal(drawn.length, came.length);
+      drawn.forEach((drawing, i) => assertSameDrawing(drawing, came[i], `drawing ${i}`));
+    });
+
+    it("writes the numbers of axes with its script as without", async () => {
+      const differing = await opened.page.evaluate(() =>
+        [...document.querySelectorAll("figure.chart > script")]
+          .map((data) => JSON.parse(data.textContent))
+          .flatMap(({ x, y }) => [x, y].flatMap(({ unit, ticks }) => ticks.map(([value, text]) => [text, UNITS[unit](value)])))
+          .filter(([text, again]) => text !== again),
+      );
+      assert.deepEqual(differing, []);
     });
 
     it("keeps nobody out, says a reader of other people", async () => {
@@ -125,8 +147,9 @@ describe("the main page", () => {
   });
 
   it("writes in drawings as legibly as elsewhere, and draws lines that can be seen", async () => {
-    for (const colorScheme of ["light", "dark"]) {
-      await visit(browser, MAIN, { colorScheme }, async (page) => {
+    await visit(browser, MAIN, {}, async (page) => {
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
         const found = await page.evaluate(() => {
           const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
           const luminance = (colour) => {
@@ -146,8 +169,8 @@ describe("the main page", () => {
         for (const { selector, colour, ratio } of found) {
           assert.ok(ratio >= (selector.endsWith("text") ? 4.5 : 3), `${colorScheme}: ${selector} ${colour} has ${ratio.toFixed(2)}`);
         }
-      });
-    }
+      }
+    });
   });
 
   it("lets no other script run", async () => {
