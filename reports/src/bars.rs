@@ -20,8 +20,8 @@ const ROW_HEIGHT: f64 = 40.0;
 const TEXT_HEIGHT: f64 = 18.0;
 const MARGIN_TOP: f64 = 4.0;
 const MARGIN_BOTTOM: f64 = 40.0;
-/// Width of a character of a text, on the safe side.
-const CHARACTER: f64 = 6.4;
+/// Width of a character written on a part, on the safe side: bold, and larger on a small screen.
+const CHARACTER: f64 = 8.0;
 /// Between two parts.
 const GAP: f64 = 0.8;
 
@@ -88,8 +88,8 @@ impl Bars {
                     title id=(title_id) { (self.title) }
                     desc id=(description_id) { (self.description()) }
                     (self.axis(bottom))
-                    @for (place, row) in self.rows.iter().enumerate() { (self.row(row, MARGIN_TOP + ROW_HEIGHT * place as f64)) }
                     @for level in &self.levels { path.level d=(format!("M{:.1} {MARGIN_TOP}V{bottom:.1}", self.x(level.value))) {} }
+                    @for (place, row) in self.rows.iter().enumerate() { (self.row(row, MARGIN_TOP + ROW_HEIGHT * place as f64)) }
                 }
             }
         }
@@ -131,7 +131,8 @@ impl Bars {
             @for (value, text) in &self.x.ticks {
                 @let x = self.x(*value);
                 @let anchor = if x < MARGIN + 14.0 { "tick" } else if x > WIDTH - 20.0 { "tick end" } else { "tick middle" };
-                path.grid d=(format!("M{x:.1} {MARGIN_TOP}V{:.1}", bottom + 4.0)) {}
+                // Not where the names and the bars begin.
+                @if *value > self.x.min { path.grid d=(format!("M{x:.1} {MARGIN_TOP}V{:.1}", bottom + 4.0)) {} }
                 text class=(anchor) x=(format!("{x:.1}")) y=(format!("{:.1}", bottom + 16.0)) { (text) }
             }
             text.label.middle x=(format!("{:.1}", WIDTH / 2.0)) y=(format!("{:.1}", bottom + 33.0)) { (self.x.label) }

@@ -13,7 +13,7 @@ const TARGET_COUNT_SHARE_MIN: f64 = 0.5;
 /// Means over some requests, ns; their sum is the mean response time of these.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breakdown {
-    /// Of which requests: `all`, `p45–p55`.
+    /// Of which requests.
     pub name: &'static str,
     /// The tool's own fault.
     pub send_delay_ns: f64,
@@ -62,8 +62,12 @@ impl PartsByTime {
     }
 }
 
+/// What [`Breakdown::name`] is of the first.
+const ALL: &str = "all requests";
+
 /// Requests by rank of their response time: name, from, to.
-const RANGES: [(&str, f64, f64); 3] = [("p45–p55", 0.45, 0.55), ("p85–p95", 0.85, 0.95), ("p99 and slower", 0.99, 1.0)];
+const RANGES: [(&str, f64, f64); 3] =
+    [("around p50 (p45–p55)", 0.45, 0.55), ("around p90 (p85–p95)", 0.85, 0.95), ("p99 and slower", 0.99, 1.0)];
 
 /// Of all repetitions together: of all requests, and of those around p50, around p90 and beyond p99, as far as there are enough of
 /// them. Empty when there are no times.
@@ -77,7 +81,7 @@ pub fn of(results: &[&TargetResult]) -> Vec<Breakdown> {
 /// From the sums where they are known, else from the distributions of the parts.
 fn all(results: &[&TargetResult], parts: &[TimeParts]) -> Option<Breakdown> {
     let target_ns = target_ns(results);
-    let known = between(parts, "all", 0.0, 1.0).or_else(|| {
+    let known = between(parts, ALL, 0.0, 1.0).or_else(|| {
         let loads = || results.iter().map(|r| &r.load).filter(|load| load.service_time.count > 0);
         let requests = loads().map(|load| load.service_time.count).sum::<u64>() as f64;
         // The connection wait is that of those who waited.
@@ -85,7 +89,7 @@ fn all(results: &[&TargetResult], parts: &[TimeParts]) -> Option<Breakdown> {
             loads().map(|load| read(load).mean_ns * read(load).count as f64).sum::<f64>() / requests
         };
         (requests > 0.0).then(|| Breakdown {
-            name: "all",
+            name: ALL,
             send_delay_ns: mean(|load| &load.send_delay),
             connection_wait_ns: mean(|load| &load.connection_wait),
             service_time_ns: mean(|load| &load.service_time),
@@ -186,9 +190,12 @@ mod tests {
         result.load.parts = vec![parts(256, 990, 10, 200), parts(2_048, 10, 1_500, 250)];
         let found = of(&[&result]);
         let of = |name: &str| found.iter().find(|breakdown| breakdown.name == name).unwrap();
-        assert_eq!((of("p45–p55").send_delay_ns, of("p45–p55").service_time_ns), (10.0, 200.0));
+        assert_eq!(
+            (of("around p50 (p45–p55)").send_delay_ns, of("around p50 (p45–p55)").service_time_ns),
+            (10.0, 200.0)
+        );
         assert!((of("p99 and slower").send_delay_ns - 1_500.0).abs() < 1e-6, "{found:?}");
-        assert!((of("all").response_time_ns() - (0.99 * 210.0 + 0.01 * 1_750.0)).abs() < 1e-6);
+        assert!((of(ALL).response_time_ns() - (0.99 * 210.0 + 0.01 * 1_750.0)).abs() < 1e-6);
     }
 
     #[test]
@@ -198,7 +205,10 @@ mod tests {
         let mut two = one.clone();
         two.load.parts = vec![parts(256, 300, 30, 200), parts(512, 0, 0, 0)];
         let found = of(&[&one, &two]);
-        assert_eq!(found.iter().map(|b| b.name).collect::<Vec<_>>(), ["all", "p45–p55", "p85–p95"]);
+        assert_eq!(
+            found.iter().map(|b| b.name).collect::<Vec<_>>(),
+            [ALL, "around p50 (p45–p55)", "around p90 (p85–p95)"]
+        );
         assert!((found[0].send_delay_ns - 25.0).abs() < 1e-9, "{found:?}");
     }
 

@@ -21,6 +21,8 @@ const MARGIN_BOTTOM: f64 = 44.0;
 const MARGIN_LEFT: f64 = 54.0;
 /// Room for the names of the lines.
 const MARGIN_RIGHT: f64 = 34.0;
+/// Width of one shade in the legend: room for five digits.
+const RAMP_STEP: f64 = 36.0;
 /// Least distance between two names.
 const NAME_DISTANCE: f64 = 13.0;
 
@@ -115,14 +117,7 @@ impl HeatMap {
     }
 
     fn legend(&self) -> Markup {
-        let range = |shade: usize| {
-            let (from, below) = (self.shades[shade], self.shades.get(shade + 1));
-            match below.map(|below| below - 1) {
-                Some(to) if to > from => format!("{}–{}", format::count(from), format::count(to)),
-                Some(_) => format::count(from),
-                None => format!("{} and more", format::count(from)),
-            }
-        };
+        let width = RAMP_STEP * self.shades.len() as f64;
         html! {
             ul.legend {
                 @for (place, line) in self.lines.iter().enumerate() {
@@ -130,9 +125,16 @@ impl HeatMap {
                         path.halo d="M1 6H33" {} path class=(format!("over l{place}")) d="M1 6H33" {}
                     } (line.name) }
                 }
-                li { "events in a cell:" }
-                @for shade in 0..self.shades.len() {
-                    li { svg.shade viewBox="0 0 12 12" aria-hidden="true" { path class=(self.class(shade)) d="M0 0h12v12h-12z" {} } (range(shade)) }
+                li {
+                    "events in a cell:"
+                    svg.ramp viewBox=(format!("0 0 {width} 24")) width=(width) height="24" role="img"
+                        aria-label=(format!("shades from {} to {} and more", self.shades[0], self.shades[self.shades.len() - 1])) {
+                        @for (shade, from) in self.shades.iter().enumerate() {
+                            @let left = RAMP_STEP * shade as f64;
+                            path class=(self.class(shade)) d=(format!("M{left:.1} 2h{RAMP_STEP}v9h-{RAMP_STEP}z")) {}
+                            text.tick x=(format!("{left:.1}")) y="22" { (format::count(*from)) }
+                        }
+                    }
                 }
             }
         }

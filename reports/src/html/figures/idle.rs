@@ -54,7 +54,7 @@ fn statement_times(samples: &[IdleSample]) -> Vec<f64> {
 pub fn statements_per_hour(run: &Run) -> Option<Bars> {
     let row = |name: String, kind: usize, per_hour: f64| {
         let total = format::in_unit(per_hour, "per_hour");
-        let part = Part { kind: kind * 3, length: per_hour, label: String::new(), text: format!("{name}: {total}") };
+        let part = Part { kind: 2 + kind, length: per_hour, label: String::new(), text: format!("{name}: {total}") };
         Row { name, total, parts: vec![part] }
     };
     let groups = groups(run);

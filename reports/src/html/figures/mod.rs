@@ -115,11 +115,20 @@ pub fn curve(style: usize, name: &str, histogram: &TimeHistogram, censored: u64)
     Series { faint: points(faint), markers: markers.collect(), ..Series::line(name, style, points(solid)) }
 }
 
+/// Room for 0 below the smallest time, as a factor.
+const ZERO_BELOW: f64 = 2.5;
+
+/// Of times; 0, which has no place on a logarithmic axis, has a line of its own below all others.
 pub fn log_axis(values: impl Iterator<Item = f64>) -> Option<Axis> {
-    let positive: Vec<f64> = values.filter(|v| *v > 0.0).collect();
+    let (positive, others): (Vec<f64>, Vec<f64>) = values.partition(|v| *v > 0.0);
     let low = positive.iter().copied().reduce(f64::min)?;
     let high = positive.iter().copied().reduce(f64::max)?;
-    Some(Axis::log("time", low, high, format::time))
+    let mut axis = Axis::log("time", low, high, format::time);
+    if !others.is_empty() {
+        axis.min /= ZERO_BELOW;
+        axis.ticks.insert(0, (axis.min, format::time(0.0)));
+    }
+    Some(axis)
 }
 
 /// Response time against rate, both logarithmic: medians by rate as lines, trials that failed, the capacity and the knee as points.
@@ -332,6 +341,14 @@ mod tests {
         assert!(solid == faint && solid > 0.998 && solid < 0.9998, "{solid}");
         let chart = percentiles(&fixtures::lying_server(), "c", "", summary::RESPONSE_TIME).unwrap();
         assert!(chart.series[0].points.last().unwrap().0 < 0.987);
+    }
+
+    #[test]
+    fn a_time_of_zero_has_a_line_of_its_own_below_all_others() {
+        let axis = log_axis([0.0, 2e3, 1e6].into_iter()).unwrap();
+        assert_eq!((axis.ticks[0].1.as_str(), axis.ticks[1].1.as_str()), ("0", "1 µs"));
+        assert_eq!((axis.share(0.0), axis.ticks[0].0), (0.0, axis.min));
+        assert_eq!(log_axis([2e3, 1e6].into_iter()).unwrap().ticks[0].1, "1 µs");
     }
 
     #[test]

@@ -15,34 +15,39 @@ const UNDERWAY: usize = 4;
 /// Names of the parts, in the order in which they happen; a service time of which nothing is known is one part.
 const KINDS: [&str; 5] = ["send delay", "connection wait", "service", "… in the server", "… network and kernel"];
 
-/// One drawing a variant that has times.
+/// One drawing a variant that has times; one of all of them where nothing is known but the means of all requests.
 pub fn bars(run: &Run) -> Vec<Bars> {
     let groups = groups(run);
-    let broken_down = groups.iter().enumerate().map(|(place, group)| (place, group, breakdown::of(&group.results)));
-    broken_down
-        .filter(|(.., found)| !found.is_empty())
-        .map(|(place, group, found)| {
-            let kinds = KINDS.iter().enumerate().map(|(kind, name)| match kind < TARGET || knows_target(&found) {
-                true => (*name).to_owned(),
-                false => String::new(),
-            });
-            Bars {
-                id: format!("parts-{place}"),
-                title: format!("{}: what a response time is made of", group.name),
-                x: Axis::linear("share of the mean response time", 1.0, format::percent),
-                kinds: kinds.filter(|name| !name.is_empty()).collect(),
-                rows: found.iter().map(row).collect(),
-                levels: Vec::new(),
-            }
-        })
-        .collect()
+    let broken_down = groups.iter().map(|group| (group.name, breakdown::of(&group.results)));
+    let broken_down: Vec<(&str, Vec<Breakdown>)> = broken_down.filter(|(_, found)| !found.is_empty()).collect();
+    if broken_down.len() > 1 && broken_down.iter().all(|(_, found)| found.len() == 1) {
+        let all: Vec<Breakdown> = broken_down.iter().map(|(_, found)| found[0]).collect();
+        let rows = broken_down.iter().map(|(name, found)| row(name, &found[0]));
+        return vec![drawing(0, "All requests, by variant", &all, rows.collect())];
+    }
+    let drawings = broken_down.iter().enumerate().map(|(place, (name, found))| {
+        drawing(place, name, found, found.iter().map(|breakdown| row(breakdown.name, breakdown)).collect())
+    });
+    drawings.collect()
+}
+
+fn drawing(place: usize, title: &str, found: &[Breakdown], rows: Vec<Row>) -> Bars {
+    let kinds = if knows_target(found) { &KINDS[..] } else { &KINDS[..TARGET] };
+    Bars {
+        id: format!("parts-{place}"),
+        title: title.to_owned(),
+        x: Axis::linear("share of the mean response time", 1.0, format::percent),
+        kinds: kinds.iter().map(|name| (*name).to_owned()).collect(),
+        rows,
+        levels: Vec::new(),
+    }
 }
 
 fn knows_target(found: &[Breakdown]) -> bool {
     found.iter().any(|breakdown| breakdown.target_ns.is_some())
 }
 
-fn row(breakdown: &Breakdown) -> Row {
+fn row(name: &str, breakdown: &Breakdown) -> Row {
     let response_ns = breakdown.response_time_ns();
     let part = |kind: usize, ns: f64| {
         let share = ns / response_ns.max(1.0);
@@ -64,7 +69,7 @@ fn row(breakdown: &Breakdown) -> Row {
         None => parts.push(part(SERVICE, breakdown.service_time_ns)),
     }
     parts.retain(|part| part.length > 0.0);
-    Row { name: breakdown.name.to_owned(), total: format::time(response_ns), parts }
+    Row { name: name.to_owned(), total: format::time(response_ns), parts }
 }
 
 #[cfg(test)]
@@ -80,6 +85,15 @@ mod tests {
             let sum: f64 = row.parts.iter().map(|part| part.length).sum();
             assert!((sum - 1.0).abs() < 1e-9, "{row:?}");
         }
+    }
+
+    #[test]
+    fn variants_of_which_only_the_means_are_known_are_drawn_beside_one_another() {
+        let mut run = fixtures::three_modes();
+        run.results.iter_mut().for_each(|r| r.load.parts.clear());
+        let drawn = bars(&run);
+        let names: Vec<&str> = drawn[0].rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!((drawn.len(), names), (1, vec!["null", "cache-first", "db-first"]));
     }
 
     #[test]

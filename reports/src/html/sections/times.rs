@@ -53,8 +53,8 @@ pub fn heat(run: &Run) -> Option<Section> {
     (!drawn.is_empty()).then(|| Section {
         id: "heat",
         title: "Every event over time",
-        how_to_read: "A column is a moment, a row a range of response times, and the stronger the shade the more events fell into both (each step \
-                      several times more); a level band is good, a second band above the first or a column that reaches up is a mode \
+        how_to_read: "A column is a moment, a row a range of response times, and the stronger the shade the more events fell into both (by equal factors, \
+                      from the number below each); a level band is good, a second band above the first or a column that reaches up is a mode \
                       or a stall that no single percentile shows.",
         body: html! { div.charts { @for map in &drawn { (map.render()) } } },
     })
