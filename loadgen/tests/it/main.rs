@@ -6,6 +6,7 @@ mod capacity;
 mod command_line;
 mod conform;
 mod crash;
+mod docs;
 mod gate;
 #[cfg(target_os = "linux")]
 mod health;
