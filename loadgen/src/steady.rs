@@ -23,6 +23,7 @@ use crate::observe::health::HealthWatch;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessUsage, cpu_s_of_all};
 use crate::payload::Payloads;
+use crate::progress::Progress;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
 use crate::samples::Rows;
@@ -57,6 +58,8 @@ pub struct Steady<'a> {
     pub rows: Option<Rows>,
     /// Kept up to date for the progress line.
     pub snapshot: Arc<Mutex<Snapshot>>,
+    /// Who is told what is seen of the target and of the machine.
+    pub progress: &'a Progress,
     /// Processes of the server, without their descendants; none: not known.
     pub server_pids: Vec<u32>,
     /// Database of the server, when it is ours.
@@ -210,7 +213,10 @@ impl Steady<'_> {
                 () = &mut last_look, if !looked_last => looked_last = true,
                 _ = ticks.tick() => {
                     let offset_ms = self.clock.now_ns().saturating_sub(steady_begin_ns) / 1_000_000;
-                    let pending = self.target.metrics().await.and_then(|scrape| scrape.get("ingest_pending_events"));
+                    let scrape = self.target.metrics().await;
+                    self.progress.target(scrape.as_ref());
+                    self.progress.stalls(health.stalls());
+                    let pending = scrape.and_then(|scrape| scrape.get("ingest_pending_events"));
                     backlog.extend(pending.map(|pending| BacklogSample { offset_ms, pending_events: pending as u64 }));
                 }
             }

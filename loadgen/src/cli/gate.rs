@@ -63,7 +63,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
     }
     let wanted = wanted(&arguments.asked)?;
     let (json, quiet) = (arguments.json, arguments.quiet);
-    let output = Output::prepare(OutputArgs { out: arguments.out, samples: None, json, quiet })?;
+    let output = Output::prepare(OutputArgs { out: arguments.out, samples: None, json, quiet, tui: false })?;
     if arguments.asked.self_test {
         return test_gate(&arguments.asked, wanted, &output);
     }

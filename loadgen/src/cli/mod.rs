@@ -19,6 +19,7 @@ mod compare;
 mod conform;
 mod crash;
 mod gate;
+mod history;
 mod output;
 mod report;
 mod run;
@@ -53,6 +54,9 @@ enum Command {
     /// Several results side by side: ratios with intervals, and who cannot be told apart; writes compare.json and compare.html
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArgs),
+    /// Runs of many days on one page: each number over time, and where it changed; writes history.json and history.html
+    #[command(after_help = history::EXAMPLES)]
+    History(history::Arguments),
     /// Which rules of the contract (CONTRACT.md) a server keeps
     #[command(after_help = conform::EXAMPLES, args_override_self = true)]
     Conform(Box<conform::Arguments>),
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Gate(arguments) => gate::run(*arguments),
         Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::History(arguments) => history::run(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Export(arguments) => report::export(&arguments),
     };

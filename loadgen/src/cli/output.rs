@@ -12,6 +12,7 @@ use reports::{html, schema, table, verdict};
 use tokio::task::LocalSet;
 
 use super::{EXIT_INTERNAL, EXIT_USAGE, Failure};
+use crate::live::terminal;
 use crate::measure::Context;
 use crate::samples::SampleFile;
 
@@ -33,6 +34,10 @@ pub(super) struct OutputArgs {
     /// No progress
     #[arg(long, short)]
     pub quiet: bool,
+
+    /// A live view on the whole terminal in place of the progress line: rate, response times, backlog, polls; q ends early
+    #[arg(long, conflicts_with = "quiet")]
+    pub tui: bool,
 }
 
 /// Where a measurement goes.
@@ -48,6 +53,10 @@ pub(super) struct Output {
 impl Output {
     /// Makes the folder.
     pub fn prepare(arguments: OutputArgs) -> Result<Self, Failure> {
+        if arguments.tui && !terminal::is_there() {
+            let told = "--tui: standard error is no terminal to draw on; run it in one, or leave --tui out";
+            return Err(Failure(EXIT_USAGE, told.to_owned()));
+        }
         let run_id = new_run_id();
         let folder = arguments.out.unwrap_or_else(|| Path::new("millrace-results").join(&run_id));
         // Before the run: a path that cannot be written must not cost two minutes.
@@ -63,6 +72,7 @@ impl Output {
             command: without_secrets(std::env::args()),
             stop: Arc::new(AtomicBool::new(false)),
             quiet: arguments.quiet,
+            tui: arguments.tui,
         };
         Ok(Self { folder, json: arguments.json, context })
     }
@@ -155,9 +165,13 @@ fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
 async fn stop_on_signal(stop: Arc<AtomicBool>) {
     while tokio::signal::ctrl_c().await.is_ok() {
         if stop.swap(true, Ordering::Relaxed) {
+            terminal::give_back();
             std::process::exit(130);
         }
-        eprintln!("\ninterrupted: ending this phase and writing what there is (once more to quit at once)");
+        // The live view says so itself.
+        if !terminal::is_taken() {
+            eprintln!("\ninterrupted: ending this phase and writing what there is (once more to quit at once)");
+        }
     }
 }
 

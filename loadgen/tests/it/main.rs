@@ -8,7 +8,10 @@ mod crash;
 mod gate;
 #[cfg(target_os = "linux")]
 mod health;
+mod history;
 mod http2;
+#[cfg(target_os = "linux")]
+mod live;
 mod load_models;
 mod profiles;
 mod proxy;
