@@ -93,7 +93,7 @@ fn not_calibrated(reason: &str) -> Caveat {
 /// `null`; no rate above `rate_per_s_max` is tried.
 pub async fn full(resolved: &Resolved, context: &Context, rate_per_s_max: f64) -> Run {
     let plan = &resolved.plan;
-    let progress = Progress::start(expected_duration_full(plan), context.quiet);
+    let progress = context.progress(expected_duration_full(plan));
     let calibrator = Calibrator { context, progress: &progress };
     let mut findings = Findings::begin();
     let measurement = calibrator.measurement(resolved, "floor", "floor".to_owned());

@@ -76,7 +76,7 @@ pub fn unfit_objective(objectives: &[String]) -> Option<(&str, &'static str)> {
 
 /// Looks for the capacity of each variant. Must be awaited on a `LocalSet`.
 pub async fn run(resolved: &Resolved, wanted: &Wanted, context: &Context) -> Run {
-    let progress = Progress::start(wanted.expected_duration(&resolved.plan), context.quiet);
+    let progress = context.progress(wanted.expected_duration(&resolved.plan));
     let mut findings = Findings::begin();
     let calibration = calibrate::short(resolved, context, &progress, &mut findings.caveats).await;
     let mut capacities = Vec::new();

@@ -17,6 +17,7 @@ use crate::exchange::Request;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::prometheus::Scrape;
 use crate::observe::rows::{Needle, Rows};
+use crate::progress::Progress;
 use crate::target::Target;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -45,13 +46,14 @@ impl Look {
     }
 }
 
-/// Watches an idle target for `length`, or until `stop`. `quiet_since` is when the last event was answered.
+/// Watches an idle target for `length`, or until `stop`, and tells `progress` what it sees. `quiet_since` is when the last event was answered.
 pub async fn watch(
     target: &Target,
     database: Option<&mut FreshDatabase>,
     length: Duration,
     quiet_since: Instant,
     stop: &Arc<AtomicBool>,
+    progress: &Progress,
 ) -> Idle {
     let mut database = database.filter(|database| database.statements.is_ok());
     let counted_before = match &mut database {
@@ -59,7 +61,7 @@ pub async fn watch(
         None => None,
     };
     let begin = Instant::now();
-    let looks = look_on(target, begin + length, stop).await;
+    let looks = look_on(target, begin + length, stop, progress).await;
     let seconds = begin.elapsed().as_secs_f64();
     let counted_after = match (&mut database, &counted_before) {
         (Some(database), Some(_)) => database.statement_counts().await.ok(),
@@ -69,12 +71,13 @@ pub async fn watch(
     summarize(&looks, statements, seconds, begin - quiet_since)
 }
 
-async fn look_on(target: &Target, end: Instant, stop: &Arc<AtomicBool>) -> Vec<(Duration, Look)> {
+async fn look_on(target: &Target, end: Instant, stop: &Arc<AtomicBool>, progress: &Progress) -> Vec<(Duration, Look)> {
     let begin = Instant::now();
     let mut ticks = interval(LOOK_EVERY);
     let mut looks = Vec::new();
     while ticks.tick().await < end && !stop.load(Ordering::Relaxed) {
         if let Some(scrape) = target.metrics().await {
+            progress.target(Some(&scrape));
             looks.push((begin.elapsed(), Look::of(&scrape)));
         }
     }

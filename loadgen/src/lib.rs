@@ -3,6 +3,7 @@
 //! Read [`send`] first: it is what the rest is there for.
 
 pub mod blocks;
+pub mod buckets;
 pub mod calibrate;
 pub mod capacity;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod http1;
 pub mod http2;
 pub mod idle;
 pub mod ledger;
+pub mod live;
 pub mod measure;
 pub mod nearest;
 pub mod observe;

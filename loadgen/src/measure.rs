@@ -24,7 +24,7 @@ use crate::payload::Payloads;
 use crate::plan::Resolved;
 use crate::profile::launch::Surroundings;
 use crate::profile::{DatabaseKind, LaunchError, Persisted, Profile, Started};
-use crate::progress::Progress;
+use crate::progress::{Progress, Talk};
 use crate::receiver::Receiver;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
@@ -43,11 +43,23 @@ pub struct Context {
     pub stop: Arc<AtomicBool>,
     /// Where every request is written down.
     pub samples: Option<Arc<SampleFile>>,
-    /// No progress line.
+    /// No progress.
     pub quiet: bool,
+    /// Progress on the whole terminal, live.
+    pub tui: bool,
 }
 
 impl Context {
+    /// Begins to tell how far something is that takes `total`. Needs a running tokio runtime.
+    pub fn progress(&self, total: Duration) -> Progress {
+        let talk = match (self.quiet, self.tui) {
+            (true, _) => Talk::Nothing,
+            (false, true) => Talk::Live,
+            (false, false) => Talk::Line,
+        };
+        Progress::start(total, talk, &self.stop)
+    }
+
     /// Whether somebody wants this to end.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -335,6 +347,7 @@ impl Measurement<'_> {
     ) -> Result<Loaded, steady::SteadyError> {
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         self.progress.phase(&self.subject, "load", Some(&snapshot));
+        self.progress.offered(self.resolved.plan.rate_per_s);
         let steady = Steady {
             plan: &self.resolved.plan,
             clock,
@@ -350,6 +363,7 @@ impl Measurement<'_> {
                 .as_ref()
                 .map(|file| file.rows(&self.variant.name, self.repetition, clock, payloads.clone())),
             snapshot,
+            progress: self.progress,
             server_pids: running.server_pids.clone(),
             database: running.host.database(),
         };
@@ -392,7 +406,7 @@ impl Measurement<'_> {
         self.progress.phase(&self.subject, "idle", None);
         let length = Duration::from_millis(self.resolved.plan.idle_ms);
         let (target, database) = (&running.target, running.host.database());
-        let mut watched = idle::watch(target, database, length, load_end, &self.context.stop).await;
+        let mut watched = idle::watch(target, database, length, load_end, &self.context.stop, self.progress).await;
         if let Some((sequence, payloads)) = first.filter(|_| !self.context.is_stopped()) {
             self.progress.phase(&self.subject, "first event", None);
             let needle = Needle { dedup_id: payloads.dedup_id(sequence), payload_part: Payloads::digits(sequence) };

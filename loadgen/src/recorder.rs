@@ -17,6 +17,7 @@ use reports::histogram::TimeHistogram;
 use reports::model::{ArrivalsCheck, ErrorCount, Interval, Operation, OperationLoad, Outcomes, Repeats, TimeParts};
 use uuid::Uuid;
 
+use crate::buckets::Buckets;
 use crate::dialect::NoAcknowledgement;
 
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -157,8 +158,16 @@ pub struct Snapshot {
     pub outcomes: Outcomes,
     /// 0.5 quantile of the steady response time so far.
     pub response_time_ns_p50: u64,
+    /// 0.9 quantile of it.
+    pub response_time_ns_p90: u64,
     /// 0.99 quantile of it.
     pub response_time_ns_p99: u64,
+    /// 0.999 quantile of it.
+    pub response_time_ns_p999: u64,
+    /// Largest of it.
+    pub response_time_ns_max: u64,
+    /// Response times so far, all phases.
+    pub buckets: Buckets,
 }
 
 /// Adds samples up. Pure; see [`spawn`] for the thread.
@@ -175,6 +184,7 @@ pub struct Recorder {
     parts: PartsByTime,
     operations: BTreeMap<Operation, OfOperation>,
     arrivals: Option<ArrivalCheck>,
+    buckets: Buckets,
     recording: Recording,
 }
 
@@ -218,6 +228,7 @@ impl Recorder {
             parts: PartsByTime::default(),
             operations: BTreeMap::new(),
             arrivals,
+            buckets: Buckets::default(),
             recording: Recording {
                 outcomes: Outcomes::default(),
                 repeats: Repeats::default(),
@@ -244,6 +255,9 @@ impl Recorder {
     /// Adds one sample.
     pub fn record(&mut self, sample: &Sample) {
         self.enter_in_ledger(sample);
+        if counts_in_response_time(&sample.outcome) {
+            self.buckets.add(sample.done_ns.saturating_sub(sample.intended_ns));
+        }
         let Some(offset_ns) = sample.intended_ns.checked_sub(self.steady_begin_ns) else {
             count(&mut self.recording.outcomes_warmup, &sample.outcome);
             return;
@@ -374,7 +388,11 @@ impl Recorder {
                 not_sent: steady.not_sent + warmup.not_sent,
             },
             response_time_ns_p50: self.recording.response_time.quantile(0.5),
+            response_time_ns_p90: self.recording.response_time.quantile(0.9),
             response_time_ns_p99: self.recording.response_time.quantile(0.99),
+            response_time_ns_p999: self.recording.response_time.quantile(0.999),
+            response_time_ns_max: self.recording.response_time.max(),
+            buckets: self.buckets,
         }
     }
 

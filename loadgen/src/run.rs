@@ -13,7 +13,6 @@ use crate::blocks;
 use crate::calibrate;
 use crate::measure::{Context, Findings, Measurement};
 use crate::plan::Resolved;
-use crate::progress::Progress;
 
 /// Time for starting, stopping and reading the ledger that a plan is expected to take beside its phases, per repetition.
 const OVERHEAD_EXPECTED: Duration = Duration::from_secs(2);
@@ -27,7 +26,7 @@ pub fn expected_duration(plan: &Plan) -> Duration {
 /// Measures everything. Must be awaited on a `LocalSet`.
 pub async fn run(resolved: &Resolved, context: &Context) -> Run {
     let plan = &resolved.plan;
-    let progress = Progress::start(expected_duration(plan), context.quiet);
+    let progress = context.progress(expected_duration(plan));
     let mut findings = Findings::begin();
     let calibration = calibrate::short(resolved, context, &progress, &mut findings.caveats).await;
     let orders = blocks::orders(plan.variants.len(), plan.repeat as usize, plan.seed);

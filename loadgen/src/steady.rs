@@ -25,6 +25,7 @@ use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessState, ProcessUsage, cpu_s_of_all, with_descendants};
 use crate::observe::prometheus::Scrape;
 use crate::payload::Payloads;
+use crate::progress::Progress;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
 use crate::samples::Rows;
@@ -59,6 +60,8 @@ pub struct Steady<'a> {
     pub rows: Option<Rows>,
     /// Kept up to date for the progress line.
     pub snapshot: Arc<Mutex<Snapshot>>,
+    /// Who is told what is seen of the target and of the machine.
+    pub progress: &'a Progress,
     /// Processes of the server, without their descendants; none: not known.
     pub server_pids: Vec<u32>,
     /// Database of the server, when it is ours.
@@ -218,8 +221,11 @@ impl Steady<'_> {
                     if now_ns <= steady_end_ns {
                         seen.usage.push(usage_now(&server_pids, offset_ms));
                     }
-                    if let Some(scrape) = self.target.metrics().await {
-                        seen.look(&scrape, offset_ms);
+                    let scrape = self.target.metrics().await;
+                    self.progress.target(scrape.as_ref());
+                    self.progress.stalls(health.stalls());
+                    if let Some(scrape) = &scrape {
+                        seen.look(scrape, offset_ms);
                     }
                 }
             }

@@ -31,6 +31,7 @@ mod crash;
 mod forecast;
 mod gate;
 mod help;
+mod history;
 mod invocation;
 mod mistakes;
 mod output;
@@ -71,6 +72,9 @@ enum Command {
     /// Several results side by side: ratios with intervals, and who cannot be told apart; writes compare.json and compare.html
     #[command(after_long_help = compare::EXAMPLES)]
     Compare(compare::Arguments),
+    /// Runs of many days on one page: each number over time, and where it changed; writes history.json and history.html
+    #[command(after_long_help = history::EXAMPLES)]
+    History(history::Arguments),
     /// Which rules of the contract (CONTRACT.md) a server keeps
     #[command(after_long_help = conform::EXAMPLES, args_override_self = true)]
     Conform(Box<conform::Arguments>),
@@ -158,6 +162,7 @@ fn run(command: Command, invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Gate(arguments) => gate::run(*arguments, invocation),
         Command::Calibrate(arguments) => calibrate::run(arguments, invocation),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::History(arguments) => history::run(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Export(arguments) => report::export(&arguments),
         Command::Plans(arguments) => plans::run(&arguments),

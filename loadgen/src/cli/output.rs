@@ -16,6 +16,7 @@ use super::forecast::Forecast;
 use super::invocation::Invocation;
 use super::terminal::{print_result, print_text, say_unless, tell_warning};
 use super::{EXIT_INTERNAL, EXIT_USAGE, Failure};
+use crate::live::terminal;
 use crate::measure::Context;
 use crate::samples::SampleFile;
 
@@ -36,6 +37,10 @@ pub(super) struct OutputArgs {
     /// No progress and no hints: the result, where it is, and what went wrong
     #[arg(long, short, help_heading = OUTPUT)]
     pub quiet: bool,
+
+    /// A live view on the whole terminal in place of the progress line: rate, response times, backlog, polls; q ends early
+    #[arg(long, conflicts_with = "quiet", help_heading = OUTPUT)]
+    pub tui: bool,
 
     /// Open the report in the browser at the end
     #[arg(long, help_heading = OUTPUT)]
@@ -76,6 +81,10 @@ impl Output {
         forecast: &Forecast,
         invocation: &Invocation,
     ) -> Result<Option<Self>, Failure> {
+        if arguments.tui && !terminal::is_there() {
+            let told = "--tui: standard error is no terminal to draw on; run it in one, or leave --tui out";
+            return Err(Failure(EXIT_USAGE, told.to_owned()));
+        }
         let run_id = new_run_id();
         let out = |name: &str| arguments.out.clone().unwrap_or_else(|| Path::new("millrace-results").join(name));
         if arguments.dry_run {
@@ -93,6 +102,7 @@ impl Output {
             command: invocation.command_line(),
             stop: Arc::new(AtomicBool::new(false)),
             quiet: arguments.quiet,
+            tui: arguments.tui,
         };
         let output = Self { folder, json: arguments.json, context, open: arguments.open };
         say_unless(output.context.quiet, &forecast.line());
@@ -183,9 +193,13 @@ pub(super) fn open_page(path: &Path) {
 async fn stop_on_signal(stop: Arc<AtomicBool>) {
     while signal().await.is_ok() {
         if stop.swap(true, Ordering::Relaxed) {
+            terminal::give_back();
             std::process::exit(130);
         }
-        eprintln!("\ninterrupted: ending this phase and writing what there is (once more to quit at once)");
+        // The live view says so itself.
+        if !terminal::is_taken() {
+            eprintln!("\ninterrupted: ending this phase and writing what there is (once more to quit at once)");
+        }
     }
 }
 

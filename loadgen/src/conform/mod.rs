@@ -28,7 +28,6 @@ use self::sheet::{Sheet, Stop};
 use crate::measure::{Context, Findings};
 use crate::observe::machine;
 use crate::plan::Resolved;
-use crate::progress::Progress;
 use crate::target::{Reach, Target};
 
 /// Of a target, roughly.
@@ -52,7 +51,7 @@ pub fn expected_duration(targets: usize) -> Duration {
 pub async fn run(asked: &Asked, stores: &[AskedStore], resolved: &Resolved, context: &Context) -> Run {
     let plan = &resolved.plan;
     let subjects = subjects(asked, stores, resolved, &context.run_id);
-    let progress = Progress::start(expected_duration(subjects.len()), context.quiet);
+    let progress = context.progress(expected_duration(subjects.len()));
     let findings = Findings::begin();
     let rules = asked.rules();
     let mut conformance = Vec::new();

@@ -21,7 +21,6 @@ use self::asked::{Asked, AskedStore};
 use self::series::Series;
 use crate::measure::{Context, Findings};
 use crate::observe::machine;
-use crate::progress::Progress;
 
 /// Of a kill, beside its load: restart and look, by process and by power, on SQLite; a PostgreSQL that has to recover takes three times as long.
 const OVERHEAD_EXPECTED: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(800)];
@@ -41,7 +40,7 @@ pub fn expected_duration(asked: &Asked, modes: usize, stores: &[AskedStore]) -> 
 
 /// Kills every mode on every store. Must be awaited on a `LocalSet`.
 pub async fn run(asked: &Asked, modes: &[String], stores: &[AskedStore], plan: &Plan, context: &Context) -> Run {
-    let progress = Progress::start(expected_duration(asked, modes.len(), stores), context.quiet);
+    let progress = context.progress(expected_duration(asked, modes.len(), stores));
     let findings = Findings::begin();
     let mut tests = Vec::new();
     for mode in modes {

@@ -81,8 +81,8 @@ pub struct Found {
 /// Runs as many pairs as it takes, asks again for a regression, and judges. Must be awaited on a `LocalSet`.
 pub async fn run(wanted: &Wanted, context: &Context) -> Gate {
     let (begin, started_at) = (Instant::now(), jiff::Timestamp::now().to_string());
-    let progress = Progress::start(wanted.expected_duration(), context.quiet);
-    let silence = Progress::start(Duration::ZERO, true);
+    let progress = context.progress(wanted.expected_duration());
+    let silence = Progress::silent();
     let rounds = Rounds { resolved: &wanted.resolved, capacity: wanted.capacity, context, progress: &silence };
     progress.phase("pair 1", "measuring", None);
     let mut pairing = Pairing { wanted, rounds, progress: &progress, found: Found::default() };

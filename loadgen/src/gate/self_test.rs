@@ -73,7 +73,7 @@ pub enum SelfTestError {
 /// Before anything is decided: see [`SelfTestError`].
 pub async fn test(wish: &Wish, earlier: Vec<(String, SelfTest)>, context: &Context) -> Result<SelfTest, SelfTestError> {
     let begin = Instant::now();
-    let progress = Progress::start(wish.time_max, context.quiet);
+    let progress = context.progress(wish.time_max);
     progress.phase("sizing the changes", "measuring", None);
     let (sizes, environment) = sizes(wish, context).await?;
     let mut test = SelfTest {
@@ -139,7 +139,7 @@ fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
 /// `None`: there is nothing to size a change by, since the server cannot be measured.
 async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
     let side = side("baseline", &wish.server.0, wish, &[])?;
-    let silence = Progress::start(Duration::ZERO, true);
+    let silence = Progress::silent();
     let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
     let (mut p50, mut memory, mut environment) = (Vec::new(), Vec::new(), None);
     for number in 0..SIZING_ROUNDS {

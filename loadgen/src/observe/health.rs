@@ -2,7 +2,7 @@
 
 use reports::model::Health;
 
-use super::hiccup::{HiccupMeter, cores_to_watch};
+use super::hiccup::{HiccupMeter, StallsSeen, cores_to_watch};
 use super::processors::Processors;
 use super::threads::ThreadWatch;
 use crate::clock::Clock;
@@ -35,6 +35,11 @@ impl HealthWatch {
     /// Looks at the threads. To be called now and then, the last time shortly before the sending thread ends.
     pub fn look(&mut self) {
         self.threads.look();
+    }
+
+    /// Stalls of the machine until now; `None`: no meter could be started.
+    pub fn stalls(&self) -> Option<StallsSeen> {
+        self.hiccups.as_ref().map(HiccupMeter::seen)
     }
 
     /// Ends now. `known_cpu_s` is what the generator, the server and its database used since the begin, if all of it is known.

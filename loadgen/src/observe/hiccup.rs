@@ -23,7 +23,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use reports::histogram::TimeHistogram;
@@ -43,10 +43,27 @@ pub const STALL_NS_MIN: u64 = 1_000_000;
 /// Stalls kept one by one, the longest ones.
 pub const STALLS_KEPT: usize = 100;
 
+/// Stalls of a watch that still goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StallsSeen {
+    /// How many.
+    pub count: u64,
+    /// The longest, ns; 0: there was none.
+    pub longest_ns: u64,
+}
+
+/// What the meters count while they watch; touched only when there is a stall.
+#[derive(Debug, Default)]
+struct Seen {
+    count: AtomicU64,
+    longest_ns: AtomicU64,
+}
+
 /// Running meters.
 #[derive(Debug)]
 pub struct HiccupMeter {
     stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
     cores: Vec<u32>,
     period_ns: u64,
     threads: Vec<JoinHandle<Record>>,
@@ -59,19 +76,28 @@ impl HiccupMeter {
     /// # Errors
     /// When no thread can be started.
     pub fn start(clock: Clock, from_ns: u64, until_ns: u64, cores: Vec<u32>) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let places: Vec<Option<u32>> =
             if cores.is_empty() { vec![None] } else { cores.iter().copied().map(Some).collect() };
         let period_ns = TURN_NS * places.len() as u64;
         let first_ns = clock.now_ns() + period_ns;
         let mut threads = Vec::new();
         for (core, turn) in places.into_iter().zip(0..) {
-            let stop = Arc::clone(&stop);
-            let meter = Meter { clock, core, from_ns, first_ns: first_ns + turn * TURN_NS, until_ns, period_ns, stop };
+            let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+            let first_ns = first_ns + turn * TURN_NS;
+            let meter = Meter { clock, core, from_ns, first_ns, until_ns, period_ns, stop, seen };
             let name = core.map_or_else(|| "hiccup".to_owned(), |core| format!("hiccup {core}"));
             threads.push(std::thread::Builder::new().name(name).spawn(move || meter.watch())?);
         }
-        Ok(Self { stop, cores, period_ns, threads })
+        Ok(Self { stop, seen, cores, period_ns, threads })
+    }
+
+    /// The stalls until now, for whoever looks on.
+    pub fn seen(&self) -> StallsSeen {
+        StallsSeen {
+            count: self.seen.count.load(Ordering::Relaxed),
+            longest_ns: self.seen.longest_ns.load(Ordering::Relaxed),
+        }
     }
 
     /// Ends the watch if it has not ended yet, within a period unless the machine stands still, and gives what was found.
@@ -104,6 +130,7 @@ struct Meter {
     until_ns: u64,
     period_ns: u64,
     stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
 }
 
 impl Meter {
@@ -116,6 +143,8 @@ impl Meter {
             let (now_ns, waited_ns) = (self.clock.now_ns(), sleeper.waited_ns());
             record.woken(due_ns, now_ns, waited_ns, self.until_ns);
             if now_ns.saturating_sub(due_ns) >= STALL_NS_MIN {
+                self.seen.count.fetch_add(1, Ordering::Relaxed);
+                self.seen.longest_ns.fetch_max(now_ns - due_ns, Ordering::Relaxed);
                 record.stalled(Stall {
                     offset_ns: due_ns.saturating_sub(self.from_ns),
                     length_ns: now_ns - due_ns,

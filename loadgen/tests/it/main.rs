@@ -10,7 +10,10 @@ mod docs;
 mod gate;
 #[cfg(target_os = "linux")]
 mod health;
+mod history;
 mod http2;
+#[cfg(target_os = "linux")]
+mod live;
 mod load_models;
 mod profiles;
 mod proxy;
