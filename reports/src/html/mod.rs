@@ -86,6 +86,7 @@ fn number_table(headings: &[String], rows: &[Row]) -> Markup {
     html! {
         div.scroll tabindex="0" role="group" aria-label="table" {
             table.numbers {
+                caption.unseen { (contents(headings, rows)) }
                 thead { tr { th scope="col" { span.unseen { "quantity" } } @for heading in headings { th scope="col" { (heading) } } } }
                 tbody {
                     @for row in rows {
@@ -95,6 +96,16 @@ fn number_table(headings: &[String], rows: &[Row]) -> Markup {
             }
         }
     }
+}
+
+/// What a table is about, for those who cannot glance at it.
+fn contents(headings: &[String], rows: &[Row]) -> String {
+    let ends = match rows {
+        [] => String::new(),
+        [only] => only.label.clone(),
+        [first, .., last] => format!("{} to {}", first.label, last.label),
+    };
+    format!("{ends}, of {}", headings.join(", "))
 }
 
 fn cell(cell: &Cell) -> Markup {

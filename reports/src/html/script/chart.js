@@ -130,6 +130,9 @@ class Chart {
 
   /** What one line says at x: a value, whether it is one of its points, and whether it rests on enough samples. */
   told(series, x) {
+    const [, height, sentence] = series.markers.find(([at]) => at === x) ?? [];
+    const isLine = series.points.length + series.faint.length > 0;
+    if (sentence && (!isLine || isNamed(this.data.x))) return { y: height, text: sentence, isSentence: true };
     const sure = valueAt(series.points, x, series.is_stair, this.axes);
     const found = sure ?? valueAt(series.faint, x, series.is_stair, this.axes);
     if (found) {
@@ -137,9 +140,7 @@ class Chart {
       const isUnsure = !sure && series.points.length > 0;
       return { y: found.value, text: `${found.isExact ? "" : "≈ "}${text}${isUnsure ? " (few samples)" : ""}` };
     }
-    if (series.points.length + series.faint.length > 0) return undefined;
-    const [, y, text] = series.markers.find(([at]) => at === x) ?? [];
-    return text && { y, text, isSentence: true };
+    return undefined;
   }
 
   /** A single level says its value in its name. */
@@ -159,7 +160,7 @@ class Chart {
       return { name, told: told.filter(({ text }) => text) };
     });
     if (this.level && !this.hidden.has(LEVEL)) rows.push({ name: this.level.name, key: LEVEL, told: this.toldOfLevel(x) });
-    return { at: UNITS[this.data.x.unit](x), rows: rows.filter(({ told }) => told.length > 0) };
+    return { at: textOf(this.data.x, x), rows: rows.filter(({ told }) => told.length > 0) };
   }
 
   /** Cross-hair and tip at x. */

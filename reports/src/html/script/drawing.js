@@ -13,7 +13,9 @@ const valueAt = (points, x, isStair, { x: axisX, y: axisY }) => {
   const { place } = SCALES[axisX.scale];
   const y = SCALES[axisY.scale];
   const along = (place(x) - place(x0)) / (place(x1) - place(x0));
-  return { value: y.value(y.place(y0) + along * (y.place(y1) - y.place(y0))), isExact: false };
+  // What lies below the axis, as 0 does below a logarithmic one, is drawn at its begin.
+  const [from, to] = [y0, y1].map((value) => y.place(Math.max(value, axisY.min)));
+  return { value: y.value(from + along * (to - from)), isExact: false };
 };
 
 /** What of a line lies from `low` to `high`, cut where the drawing crosses the edges. */

@@ -103,10 +103,19 @@ const ticksOf = (axis, values) => {
   return texts(precision).map((text, i) => [values[i], text]);
 };
 
+/** Whether its places have names, such as days, in place of numbers. */
+const isNamed = ({ unit, ticks }) => unit === "number" && ticks.length > 0 && ticks.every(([value, text]) => number(value) !== text);
+
+const textOf = (axis, value) => (isNamed(axis) && axis.ticks.find(([at]) => at === value)?.[1]) || UNITS[axis.unit](value);
+
 const part = (axis, min, max) => {
   const cut = { ...axis, min, max };
-  return { ...cut, ticks: ticksOf(cut, tickValues(cut)) };
+  const named = axis.ticks.filter(([value]) => value >= min && value <= max);
+  return { ...cut, ticks: isNamed(axis) ? named : ticksOf(cut, tickValues(cut)) };
 };
+
+/** Room for 0 below the smallest value of a logarithmic axis, as a factor: as in reports/src/html/figures. */
+const ZERO_BELOW = 2.5;
 
 /** The vertical axis around other values, rounded as the page's own is. One that reaches below 0 is symmetric and stays. */
 const around = (axis, values) => {
@@ -123,5 +132,7 @@ const around = (axis, values) => {
   const all = logValues(low, top, decades <= 2 ? [1, 2, 5] : decades <= 3.5 ? [1, 3] : [1]);
   const min = all.findLast((v) => v <= low * 1.0001) ?? low;
   const max = all.find((v) => v >= top * 0.9999) ?? top;
-  return { ...axis, min, max, ticks: ticksOf(axis, all.filter((v) => v >= min && v <= max)) };
+  const ticks = ticksOf(axis, all.filter((v) => v >= min && v <= max));
+  const zero = min / ZERO_BELOW;
+  return values.some((value) => value <= 0) ? { ...axis, min: zero, max, ticks: [[zero, "0"], ...ticks] } : { ...axis, min, max, ticks };
 };
