@@ -4,7 +4,7 @@
 //! wrong command line is told; `forecast` says what will be done, `output` is where all of it goes, and
 //! `terminal` what is printed.
 //!
-//! A command is added with its file, which has `EXAMPLES`, `Arguments` and `run`, a variant of [`Command`] and an arm in [`run`].
+//! A command is added with its file, which has `EXAMPLES`, `Arguments` and `run`, a variant of `Command` and an arm in `run`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "results go to stdout, talk to stderr")]
 

@@ -113,10 +113,14 @@ impl Output {
     pub fn block_on<T>(&self, measuring: impl Future<Output = T>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure(EXIT_INTERNAL, format!("no async runtime: {error}")))?;
-        Ok(LocalSet::new().block_on(&runtime, async {
-            tokio::spawn(stop_on_signal(Arc::clone(&self.context.stop)));
-            measuring.await
-        }))
+        LocalSet::new().block_on(&runtime, async {
+            // Before anything begins: a signal must not find the program without.
+            let signals = Signals::listen();
+            let signals =
+                signals.map_err(|error| Failure(EXIT_INTERNAL, format!("no signals can be heard: {error}")))?;
+            tokio::spawn(stop_on_signal(signals, Arc::clone(&self.context.stop)));
+            Ok(measuring.await)
+        })
     }
 
     /// Measures, judges, writes and prints; the exit code.
@@ -141,11 +145,10 @@ impl Output {
         } else {
             print_result(&(table::render(&run) + "\n"))
         }
-        let file = self.folder.join("run.json");
-        let file = file.display();
+        let folder = self.folder.display();
         self.end(
             &["run.json", "report.html"],
-            &format!("loadgen compare {file} OTHER/run.json puts runs side by side; loadgen export {file} --format markdown tells a pull request"),
+            &format!("loadgen compare {folder} OTHER puts two results side by side"),
         );
         Ok(run.verdict.exit_code)
     }
@@ -190,8 +193,9 @@ pub(super) fn open_page(path: &Path) {
 }
 
 /// The first signal ends the run early, with a report; the second ends the program.
-async fn stop_on_signal(stop: Arc<AtomicBool>) {
-    while signal().await.is_ok() {
+async fn stop_on_signal(mut signals: Signals, stop: Arc<AtomicBool>) {
+    loop {
+        signals.next().await;
         if stop.swap(true, Ordering::Relaxed) {
             terminal::give_back();
             std::process::exit(130);
@@ -203,18 +207,39 @@ async fn stop_on_signal(stop: Arc<AtomicBool>) {
     }
 }
 
-/// Ctrl-C; and where there is one, the signal by which others end a program.
-async fn signal() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// Ctrl-C, and the signal by which a supervisor ends a program.
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
         tokio::select! {
-            pressed = tokio::signal::ctrl_c() => pressed,
-            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+}
+
+/// Ctrl-C.
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
 }
 
 /// Sorts by time, and two runs begun in the same second still differ.

@@ -48,7 +48,7 @@ pub(super) const PHASE_MS_MIN: u64 = 100;
 const PHASE_MS_MAX: u64 = 24 * 3_600_000;
 
 impl<T: PartialOrd + fmt::Display + FromStr + Copy + Send + Sync + 'static> Limit<T> {
-    /// Reads the number of a flag whose range is checked with that of the file's ([`Self::check`]).
+    /// Reads the number of a flag whose range is checked later, with that of the file's.
     ///
     /// # Errors
     /// When it is no number.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use reports::model;
 
-use crate::nearest::nearest_path;
+use crate::nearest::{nearest, nearest_path};
 use crate::payload::Sizes;
 use crate::profile::{Profile, ProfileError};
 use crate::replay::{ReplayError, Timeline};
@@ -102,7 +102,7 @@ pub enum PlanError {
         source: std::io::Error,
     },
     /// Not TOML, an unknown key, a wrong type.
-    #[error("plan {path} is not valid: {source}")]
+    #[error("plan {path} is not valid: {source}{}", meant(source))]
     Toml {
         /// The file.
         path: PathBuf,
@@ -133,6 +133,14 @@ pub enum PlanError {
     /// A recording that cannot be replayed.
     #[error("--replay: {0}")]
     Replay(#[from] ReplayError),
+}
+
+/// Of a key that no plan has, the one that was probably meant: the message names it first and those that there are after it.
+fn meant(error: &toml::de::Error) -> String {
+    let mut names = error.message().split('`').skip(1).step_by(2);
+    let meant =
+        names.next().filter(|_| error.message().starts_with("unknown field")).and_then(|key| nearest(key, names));
+    meant.map_or_else(String::new, |known| format!("did you mean {known}?"))
 }
 
 fn remedy(path: &Path) -> String {

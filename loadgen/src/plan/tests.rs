@@ -480,7 +480,7 @@ fn two_variants_of_one_name_are_refused() {
 #[test]
 fn a_mistake_in_a_file_is_shown_where_it_is() {
     for (text, parts) in [
-        ("rate = 1.0\nconections = 3", ["line 2", "unknown field `conections`"]),
+        ("rate = 1.0\nconections = 3", ["line 2", "did you mean connections?"]),
         ("warmup = \"3\"", ["line 1", "500ms, 10s or 2m"]),
         ("arrivals = \"gaussian\"", ["line 1", "poisson"]),
         ("http = \"3\"", ["line 1", "`1.1` or `2`"]),

@@ -202,102 +202,99 @@ fn what_is_no_number_is_told_flag_value_range_and_remedy_and_the_help_has_that_r
     }
 }
 
+/// What is typed, and what it is told.
+const MISTAKES: &[(&str, &[&str])] = &[
+    ("rnu", &["'rnu': is no command", "allowed: run, capacity", "did you mean run?"]),
+    ("frobnicate", &["'frobnicate': is no command", "allowed: run, capacity", "loadgen --help"]),
+    ("run --rte 5", &["--rte: loadgen run has no such flag", "did you mean --rate?"]),
+    ("calibrate --kills 5", &["--kills: loadgen calibrate has no such flag", "it is one of loadgen crash"]),
+    ("run --frobnicate", &["--frobnicate: loadgen run has no such flag", "loadgen run --help lists them"]),
+    ("run a.toml b.toml", &["'b.toml': loadgen run takes no such word", "leave it out"]),
+    (
+        "run --plan before-afer",
+        &["--plan = before-afer: is unknown", "allowed: default, before-after", "did you mean before-after?"],
+    ),
+    (
+        "run --arrivals gaussian",
+        &["--arrivals = gaussian: is unknown", "allowed: poisson, constant, closed", "choose one"],
+    ),
+    ("run --arrivals possion", &["--arrivals = possion", "did you mean poisson?"]),
+    (
+        "run --mode cache-frist",
+        &["--mode = cache-frist: is unknown", "allowed: null, cache-first", "did you mean cache-first?"],
+    ),
+    ("run --polling wkae", &["--polling = wkae: is unknown", "allowed: fixed, adaptive, wake", "did you mean wake?"]),
+    ("run --target targets/pyhton", &["--target = targets/pyhton: is no target", "did you mean targets/python?"]),
+    ("run --target targtes", &["--target = targtes: is no target", "did you mean targets?", "http://HOST:PORT"]),
+    (
+        "run --slo response_tme.p99<1ms",
+        &["--slo: no metric is called", "response_tme.p99<1ms", "did you mean response_time.p99?"],
+    ),
+    ("run --slo cache-frist:ledger.lost==0", &["--slo: no variant is called", "did you mean \"cache-first\"?"]),
+    ("run --warmup 3", &["--warmup = 3: is not a length of time", "write a number with a unit, such as 500ms"]),
+    ("run --duration 1ms", &["--duration = 1", "allowed: 100 to 86400000 ms", "choose a value in that range"]),
+    (
+        "run --rate 0",
+        &["--rate = 0: is out of range", "allowed: 0.1 to 200000 events/s", "choose a value in that range"],
+    ),
+    ("run --rate", &["--rate: has no value", "allowed: Events per second", "0.1 to 200000"]),
+    ("run --quiet=5", &["--quiet = 5: takes no value", "write --quiet alone"]),
+    ("run nightly.toml --plan default", &["does not go with", "--plan", "leave one of the two out"]),
+    ("run nihgtly.toml", &["nihgtly.toml", "did you mean nightly.toml?"]),
+    ("run --shape sine", &["--shape = sine: is not a shape", "write 'constant', 'ramp 100..5000'"]),
+    ("run --mix insert", &["--mix = insert: is not a mix", "ingest, batch, inbox, ack"]),
+    ("capacity --rate 5", &["--rate: does not go with capacity", "leave it out"]),
+    (
+        "capacity --rate-min 9 --rate-max 5",
+        &["--rate-min = 9: is above --rate-max 5", "allowed: 1 to 200000 events/s", "lower it"],
+    ),
+    ("capacity --resolution 0", &["--resolution = 0:", "allowed: 0.5% to 100%", "choose"]),
+    ("crash --kills 0", &["--kills = 0: is out of range", "allowed: 1 to 10000 kills", "choose a value in that range"]),
+    ("crash --load-max 1h", &["--load-max = 3600s: is out of range", "allowed: 50ms to 60s", "choose a time"]),
+    ("crash --mode db-frist", &["--mode = db-frist: is unknown", "did you mean db-first?"]),
+    (
+        "crash --database postgres//me:hunter2@h",
+        &["--database = postgres: is no database", "allowed: sqlite, postgres"],
+    ),
+    ("conform --rule I99", &["--rule = I99: is no rule of the contract", "allowed: ", "choose one or more"]),
+    (
+        "conform --database mysql://me:hunter2@h",
+        &["--database = mysql: is no database", "allowed: sqlite", "give one or both"],
+    ),
+    ("gate --metric p98", &["--metric = p98: is no metric", "allowed: p50, p99", "did you mean p99?"]),
+    (
+        "gate --metric p50=lots",
+        &["--metric = p50=lots: is no margin", "allowed: 0% to 900%", "write one such as p50=5%"],
+    ),
+    ("gate --optional idle-sq", &["--optional = idle-sq: is no metric", "did you mean idle-sql?"]),
+    ("gate --rounds 7", &["--rounds = 7:", "allowed: even, 6 to 60", "choose"]),
+    ("gate --against a --baseline b", &["does not go with", "leave one of the two out"]),
+    (
+        "calibrate --rate-max 5",
+        &["--rate-max = 5: is out of range", "allowed: 1000 to 200000 events/s", "choose a value"],
+    ),
+    (
+        "export run.json --format makrdown",
+        &["--format = makrdown: is unknown", "allowed: markdown", "did you mean markdown?"],
+    ),
+    ("export run.json", &["--format <FORMAT>", "markdown", "is missing", "loadgen export needs it", "add it"]),
+    ("report rnu.json", &["rnu.json", "did you mean run.json?"]),
+    ("compare", &["RUN.json", "is missing", "add it"]),
+    ("plans before", &["before: is unknown", "allowed: default, before-after"]),
+    ("completions tcsh", &["tcsh: is unknown", "allowed: bash, elvish, fish"]),
+    ("man rnu", &["'rnu': is no command", "did you mean run?"]),
+    ("serve --mode fast", &["--mode = fast: is unknown", "allowed: null, cache-first", "choose one"]),
+];
+
 #[test]
 fn mistakes_are_told_with_flag_value_what_is_allowed_and_what_was_probably_meant() {
     let folder = folder_of_examples();
-    for (line, parts) in [
-        ("rnu", &["'rnu': is no command", "allowed: run, capacity", "did you mean run?"][..]),
-        ("frobnicate", &["'frobnicate': is no command", "allowed: run, capacity", "loadgen --help"]),
-        ("run --rte 5", &["--rte: loadgen run has no such flag", "did you mean --rate?"]),
-        ("calibrate --kills 5", &["--kills: loadgen calibrate has no such flag", "it is one of loadgen crash"]),
-        ("run --frobnicate", &["--frobnicate: loadgen run has no such flag", "loadgen run --help lists them"]),
-        ("run a.toml b.toml", &["'b.toml': loadgen run takes no such word", "leave it out"]),
-        (
-            "run --plan before-afer",
-            &["--plan = before-afer: is unknown", "allowed: default, before-after", "did you mean before-after?"],
-        ),
-        (
-            "run --arrivals gaussian",
-            &["--arrivals = gaussian: is unknown", "allowed: poisson, constant, closed", "choose one"],
-        ),
-        ("run --arrivals possion", &["--arrivals = possion", "did you mean poisson?"]),
-        (
-            "run --mode cache-frist",
-            &["--mode = cache-frist: is unknown", "allowed: null, cache-first", "did you mean cache-first?"],
-        ),
-        (
-            "run --polling wkae",
-            &["--polling = wkae: is unknown", "allowed: fixed, adaptive, wake", "did you mean wake?"],
-        ),
-        ("run --target targets/pyhton", &["--target = targets/pyhton: is no target", "did you mean targets/python?"]),
-        ("run --target targtes", &["--target = targtes: is no target", "did you mean targets?", "http://HOST:PORT"]),
-        (
-            "run --slo response_tme.p99<1ms",
-            &["--slo: no metric is called", "response_tme.p99<1ms", "did you mean response_time.p99?"],
-        ),
-        ("run --slo cache-frist:ledger.lost==0", &["--slo: no variant is called", "did you mean \"cache-first\"?"]),
-        ("run --warmup 3", &["--warmup = 3: is not a length of time", "write a number with a unit, such as 500ms"]),
-        ("run --duration 1ms", &["--duration = 1", "allowed: 100 to 86400000 ms", "choose a value in that range"]),
-        (
-            "run --rate 0",
-            &["--rate = 0: is out of range", "allowed: 0.1 to 200000 events/s", "choose a value in that range"],
-        ),
-        ("run --rate", &["--rate: has no value", "allowed: Events per second", "0.1 to 200000"]),
-        ("run --quiet=5", &["--quiet = 5: takes no value", "write --quiet alone"]),
-        ("run nightly.toml --plan default", &["does not go with", "--plan", "leave one of the two out"]),
-        ("run nihgtly.toml", &["nihgtly.toml", "did you mean nightly.toml?"]),
-        ("run --shape sine", &["--shape = sine: is not a shape", "write 'constant', 'ramp 100..5000'"]),
-        ("run --mix insert", &["--mix = insert: is not a mix", "ingest, batch, inbox, ack"]),
-        ("capacity --rate 5", &["--rate: does not go with capacity", "leave it out"]),
-        (
-            "capacity --rate-min 9 --rate-max 5",
-            &["--rate-min = 9: is above --rate-max 5", "allowed: 1 to 200000 events/s", "lower it"],
-        ),
-        ("capacity --resolution 0", &["--resolution = 0:", "allowed: 0.5% to 100%", "choose"]),
-        (
-            "crash --kills 0",
-            &["--kills = 0: is out of range", "allowed: 1 to 10000 kills", "choose a value in that range"],
-        ),
-        ("crash --load-max 1h", &["--load-max = 3600s: is out of range", "allowed: 50ms to 60s", "choose a time"]),
-        ("crash --mode db-frist", &["--mode = db-frist: is unknown", "did you mean db-first?"]),
-        (
-            "crash --database postgres//me:hunter2@h",
-            &["--database = postgres: is no database", "allowed: sqlite, postgres"],
-        ),
-        ("conform --rule I99", &["--rule = I99: is no rule of the contract", "allowed: ", "choose one or more"]),
-        (
-            "conform --database mysql://me:hunter2@h",
-            &["--database = mysql: is no database", "allowed: sqlite", "give one or both"],
-        ),
-        ("gate --metric p98", &["--metric = p98: is no metric", "allowed: p50, p99", "did you mean p99?"]),
-        (
-            "gate --metric p50=lots",
-            &["--metric = p50=lots: is no margin", "allowed: 0% to 900%", "write one such as p50=5%"],
-        ),
-        ("gate --optional idle-sq", &["--optional = idle-sq: is no metric", "did you mean idle-sql?"]),
-        ("gate --rounds 7", &["--rounds = 7:", "allowed: even, 6 to 60", "choose"]),
-        ("gate --against a --baseline b", &["does not go with", "leave one of the two out"]),
-        (
-            "calibrate --rate-max 5",
-            &["--rate-max = 5: is out of range", "allowed: 1000 to 200000 events/s", "choose a value"],
-        ),
-        (
-            "export run.json --format makrdown",
-            &["--format = makrdown: is unknown", "allowed: markdown", "did you mean markdown?"],
-        ),
-        ("export run.json", &["--format <FORMAT>", "markdown", "is missing", "loadgen export needs it", "add it"]),
-        ("report rnu.json", &["rnu.json", "did you mean run.json?"]),
-        ("compare", &["RUN.json", "is missing", "add it"]),
-        ("plans before", &["before: is unknown", "allowed: default, before-after"]),
-        ("completions tcsh", &["tcsh: is unknown", "allowed: bash, elvish, fish"]),
-        ("man rnu", &["'rnu': is no command", "did you mean run?"]),
-        ("serve --mode fast", &["--mode = fast: is unknown", "allowed: null, cache-first", "choose one"]),
-    ] {
+    for (line, parts) in MISTAKES {
         let output = loadgen(folder.path(), &line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let text = told(&output);
         assert_eq!(output.status.code(), Some(2), "{line}: {text}");
         assert!(output.stdout.is_empty() && text.starts_with("error: "), "{line}: {text}");
-        for part in parts {
+        for part in *parts {
             assert!(text.contains(part), "{line} should be told {part:?}: {text}");
         }
         assert!(!text.contains("hunter2"), "a password is not shown: {text}");
@@ -352,6 +349,20 @@ fn the_modes_and_policies_in_the_help_are_those_of_the_server() {
         for name in names.iter().filter(|name| command != "crash" || *name != "null") {
             assert!(help.contains(name.as_str()), "{command}: {name} is not in: {help}");
         }
+    }
+}
+
+#[test]
+fn what_only_reads_results_prints_json_and_nothing_else_when_it_is_told_to() {
+    let folder = folder_of_examples();
+    for line in
+        ["gate run.json --slo load.failed<1 --json", "compare run.json --json", "compare old new --json --quiet"]
+    {
+        let output = loadgen(folder.path(), &words(&line.split(' ').collect::<Vec<_>>()));
+        let value: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
+        assert!(value.is_ok() && output.status.code() == Some(0), "{line}: {}", told(&output));
+        let is_told_more = line.starts_with("compare") && !line.contains("--quiet");
+        assert_eq!(told(&output).contains("next: "), is_told_more, "{line}");
     }
 }
 

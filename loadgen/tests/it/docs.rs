@@ -21,8 +21,12 @@ fn repository() -> PathBuf {
 /// A folder with everything that the documentation's commands speak of.
 fn desk(page: &str) -> TempDir {
     let desk = tempfile::tempdir().expect("a folder");
-    for name in ["targets", "scripts", "regressions"] {
+    for name in ["scripts", "regressions"] {
         symlink(repository().join(name), desk.path().join(name)).expect("a link");
+    }
+    std::fs::create_dir_all(desk.path().join("targets/old")).expect("a folder");
+    for name in ["python", "rust"] {
+        symlink(repository().join("targets").join(name), desk.path().join("targets").join(name)).expect("a link");
     }
     for side in ["old", "new"] {
         std::fs::create_dir(desk.path().join(side)).expect("a folder");
@@ -36,6 +40,8 @@ fn desk(page: &str) -> TempDir {
     write("results/monday/run.json", &run);
     write("keys", "mr_live_one\nmr_live_two\n");
     write("monday.csv", "offset_s,payload_bytes\n0.0,100\n0.5,200\n1.0,100\n");
+    let legacy = blocks(page, "toml").into_iter().find(|block| block.starts_with("name = \"legacy\""));
+    write("targets/old/profile.toml", &legacy.unwrap_or_default());
     if let Some(plan) = blocks(page, "toml").into_iter().find(|block| block.starts_with("# plan.toml")) {
         write("plan.toml", &plan);
     } else {
