@@ -33,7 +33,7 @@ const said = (page) =>
   });
 
 it("there are pages of every kind", () => {
-  for (const name of [MAIN, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate", "history"]) {
+  for (const name of [MAIN, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate"]) {
     assert.ok(NAMES.includes(name), name);
   }
 });
