@@ -1,6 +1,7 @@
-"""Reads every export of every run given, with readers that are not ours, and compares what they find with the run itself.
+"""Reads every export of every result given (run.json, gate.json), with readers that are not ours, and compares what they find with the
+result itself.
 
-    exports-read.py LOADGEN FOLDER RUN.json…
+    exports-read.py LOADGEN FOLDER RESULT.json…
 """
 
 import csv
@@ -106,6 +107,38 @@ def read_github(text, run, _):
         check(isinstance(entry["value"], (int, float)) and entry["name"] and entry["unit"], str(entry))
 
 
+def gate_openmetrics(text, gate, _):
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    check(families["millrace_gate"].samples[0].labels["verdict"] == gate["verdict"]["outcome"], "the verdict")
+    worse = {tuple(sorted(sample.labels.items())): sample.value for sample in families["millrace_gate_worse_ratio"].samples}
+    check(len(worse) >= len(gate["metrics"]), f"{len(worse)} ratios of {len(gate['metrics'])} metrics")
+
+
+def gate_junit(_, gate, path):
+    cases = [case for suite in JUnitXml.fromfile(str(path)) for case in suite]
+    outcomes = [metric["outcome"] for metric in gate["metrics"] if metric["outcome"]] + [gate["verdict"]["outcome"]]
+    check(len(cases) == len(outcomes), f"{len(cases)} cases, not {len(outcomes)}")
+    kinds = {"regressed": Failure, "inconclusive": Skipped, "invalid": Error}
+    for case, outcome in zip(cases, outcomes, strict=True):
+        found = [type(result) for result in case.result]
+        check(found == ([kinds[outcome]] if outcome in kinds else []), f"{case.name}: {found} for {outcome}")
+
+
+def gate_csv(_, gate, path):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    pairs = gate["pairs"] + ((gate["confirmation"] or {}).get("pairs") or [])
+    check(len(rows) == 2 * len(pairs), f"{len(rows)} rows of {len(pairs)} pairs")
+    for row, pair in zip(rows[::2], pairs, strict=True):
+        check(float(row["response_time_p50_ns"]) == pair["baseline"]["response_time_ns_p50"], row["pair"])
+
+
+def gate_markdown(text, gate, _):
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    check(sum(token.type == "table_open" for token in tokens) == 1, "one table")
+    check(gate["verdict"]["outcome"] in text, "the verdict")
+
+
 READERS = {
     "openmetrics": read_openmetrics,
     "hlog": read_hlog,
@@ -119,12 +152,25 @@ READERS = {
 }
 
 
+GATE_READERS = {
+    "openmetrics": gate_openmetrics,
+    "junit": gate_junit,
+    "csv": gate_csv,
+    "markdown": gate_markdown,
+    "markdown-comment": gate_markdown,
+    "bmf": read_bmf,
+    "github-smaller": read_github,
+    "github-bigger": read_github,
+}
+
+
 def main():
     loadgen, folder, *runs = sys.argv[1:]
     failed = 0
     for name in runs:
         run = json.loads(Path(name).read_text())
-        for kind, reader in READERS.items():
+        readers = GATE_READERS if run["schema"] == "gate.v1" else READERS
+        for kind, reader in readers.items():
             out = Path(folder) / f"{Path(name).stem}.{kind}"
             subprocess.run([loadgen, "export", name, "--format", kind, "--out", str(out)], check=True)
             try:
@@ -132,7 +178,7 @@ def main():
             except Exception as error:  # whatever a reader says is what is shown
                 failed += 1
                 print(f"{name} as {kind}: {type(error).__name__}: {error}", file=sys.stderr)
-    print(f"{len(runs)} runs in {len(READERS)} formats: {failed} not read as they should be")
+    print(f"{len(runs)} results in {len(READERS)} formats (a gate in {len(GATE_READERS)}): {failed} not read as they should be")
     sys.exit(1 if failed else 0)
 
 

@@ -37,16 +37,6 @@ const SEARCH_DURATION_MS: u64 = 2_000;
 /// What a search takes that ends in the middle of its bounds.
 const SEARCH_TRIALS_EXPECTED: u32 = 18;
 
-/// Reads an upper end for [`SEARCH`], per s.
-///
-/// # Errors
-/// When it is no number, or out of range.
-pub fn rate_per_s_max(text: &str) -> Result<f64, String> {
-    let allowed = SEARCH.rate_per_s_min..=SEARCH.rate_per_s_max;
-    let rate = text.parse().ok().filter(|rate| allowed.contains(rate));
-    rate.ok_or_else(|| format!("allowed: {} to {} events per second", allowed.start(), allowed.end()))
-}
-
 /// How long the short form takes before `plan`, roughly; nothing where there is none.
 pub fn expected_duration(plan: &Plan) -> Duration {
     match is_wanted(plan) {

@@ -45,6 +45,20 @@ impl Wanted {
         self.probe.max(Duration::from_secs_f64(needed_s).min(PROBE_MAX))
     }
 
+    /// Why no trial at the lowest rate could be judged, however long; `None`: it can.
+    pub fn unjudgeable(&self, objectives: &[String]) -> Option<String> {
+        let needed = samples_needed(objectives);
+        let (rate_min, longest_s) = (self.bounds.rate_per_s_min, PROBE_MAX.as_secs_f64());
+        let allowed = (needed as f64 * SAMPLES_MARGIN / longest_s).ceil();
+        (rate_min < allowed).then(|| {
+            format!(
+                "--rate-min {rate_min}: the objectives take {} events to be judged, more than a trial of {longest_s} s has at that rate; \
+                 allowed: {allowed} events per second and more, or an objective on a lower quantile",
+                format::count(needed)
+            )
+        })
+    }
+
     /// How long it all takes, roughly.
     pub fn expected_duration(&self, plan: &Plan) -> Duration {
         let middle = (self.bounds.rate_per_s_min * self.bounds.rate_per_s_max).sqrt();

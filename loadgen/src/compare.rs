@@ -2,30 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use reports::comparison::{self, CompareError, Comparison, Input};
 use reports::html;
 use reports::schema::{self, ReadError};
-
-/// Flags.
-#[derive(Debug, Args)]
-pub struct CompareArgs {
-    /// Results (run.json, or their folders): of runs, and of searches for a capacity
-    #[arg(required = true, value_name = "RUN.json")]
-    runs: Vec<PathBuf>,
-
-    /// The subject that ratios are to [default: the first]
-    #[arg(long, value_name = "NAME")]
-    reference: Option<String>,
-
-    /// Folder for compare.json and compare.html [default: that of the first result]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-
-    /// Print compare.json to stdout in place of the tables
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// Why there is no comparison. All of it is for whoever gave the files to mend.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +20,18 @@ pub enum CompareFailure {
     Comparison(#[from] CompareError),
 }
 
-/// Compares, and writes the two files; where they are.
+/// Compares these results (files, or their folders), and writes the two files; where they are. Ratios are to `reference`, or to the first;
+/// the files go to `out`, or beside the first.
 ///
 /// # Errors
 /// See [`CompareFailure`].
-pub fn compare(arguments: &CompareArgs) -> Result<(Comparison, [PathBuf; 2]), CompareFailure> {
+pub fn compare(
+    runs: &[PathBuf],
+    reference: Option<&str>,
+    out: Option<&Path>,
+) -> Result<(Comparison, [PathBuf; 2]), CompareFailure> {
     let paths: Vec<PathBuf> =
-        arguments.runs.iter().map(|path| if path.is_dir() { path.join("run.json") } else { path.clone() }).collect();
+        runs.iter().map(|path| if path.is_dir() { path.join("run.json") } else { path.clone() }).collect();
     let names = distinct_names(&paths);
     let mut inputs = Vec::new();
     for (path, name) in paths.iter().zip(names) {
@@ -55,10 +39,9 @@ pub fn compare(arguments: &CompareArgs) -> Result<(Comparison, [PathBuf; 2]), Co
         let text = std::fs::read_to_string(path).map_err(|error| CompareFailure::File(shown.clone(), error))?;
         inputs.push(Input { name, run: schema::read(&text).map_err(|error| CompareFailure::NotARun(shown, error))? });
     }
-    let comparison = comparison::compare(&inputs, arguments.reference.as_deref())?;
-    let beside = paths[0].parent().unwrap_or(Path::new("")).to_path_buf();
-    let folder = arguments.out.clone().unwrap_or(beside);
-    std::fs::create_dir_all(&folder).map_err(|error| CompareFailure::File(folder.display().to_string(), error))?;
+    let comparison = comparison::compare(&inputs, reference)?;
+    let folder = out.or_else(|| paths.first()?.parent()).unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).map_err(|error| CompareFailure::File(folder.display().to_string(), error))?;
     let files = [folder.join("compare.json"), folder.join("compare.html")];
     for (path, text) in files.iter().zip([comparison::write(&comparison), html::comparison::render(&comparison)]) {
         std::fs::write(path, text).map_err(|error| CompareFailure::File(path.display().to_string(), error))?;

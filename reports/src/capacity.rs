@@ -5,7 +5,7 @@
 //! second take 1 + g seconds to be persisted, and a server that is offered R persists R ÷ (1 + g).
 
 use crate::format;
-use crate::model::{Capacity, CapacityTrial, CaveatKind, Run, TargetResult, TrialStage};
+use crate::model::{Capacity, CapacityTrial, Caveat, CaveatKind, Run, TargetResult, TrialStage};
 use crate::objective;
 use crate::stats;
 
@@ -34,11 +34,16 @@ pub fn samples_needed(objectives: &[String]) -> u64 {
 pub fn trial(run: &Run, stage: TrialStage, rate_per_s: f64) -> Option<CapacityTrial> {
     let result = run.results.first()?;
     let load = &result.load;
-    let by_generator = |kind| matches!(kind, CaveatKind::GeneratorSaturated | CaveatKind::ArrivalsNotAsAsked);
-    // However late the events left: what is lost is lost, and what falls behind falls behind.
-    let is_proven = unbounded(result).is_some() || not_kept(result).is_some();
-    let is_saturated = !is_proven && run.caveats.iter().any(|caveat| caveat.invalidates && by_generator(caveat.kind));
-    let reasons = reasons(run, result);
+    let mut reasons = reasons(run, result);
+    // A generator that could not keep up makes a failure doubtful, and no success: whatever it was late by is in the response time, and
+    // what was sent later was answered no earlier. And however late the events left, what is lost is lost, and what falls behind falls behind.
+    let doubts = run.caveats.iter().filter(|caveat| caveat.invalidates && is_of_generator(caveat));
+    let mut doubts = doubts.map(told).peekable();
+    let is_proven = reasons.is_empty() || unbounded(result).is_some() || not_kept(result).is_some();
+    let is_saturated = !is_proven && doubts.peek().is_some();
+    if !reasons.is_empty() {
+        reasons.extend(doubts);
+    }
     let share = |cpu_s: Option<f64>| cpu_s.map(|cpu_s| cpu_s / load.seconds.max(1e-9));
     Some(CapacityTrial {
         stage,
@@ -61,6 +66,14 @@ pub fn trial(run: &Run, stage: TrialStage, rate_per_s: f64) -> Option<CapacityTr
     })
 }
 
+fn is_of_generator(caveat: &Caveat) -> bool {
+    matches!(caveat.kind, CaveatKind::GeneratorSaturated | CaveatKind::ArrivalsNotAsAsked)
+}
+
+fn told(caveat: &Caveat) -> String {
+    format!("{}: {}", caveat.kind.name(), caveat.detail)
+}
+
 fn growth(result: &TargetResult) -> Option<f64> {
     result.ledger.as_ref()?.time_to_durable.as_ref()?.growth
 }
@@ -76,13 +89,13 @@ fn persisted_per_s(result: &TargetResult) -> Option<f64> {
     Some(result.load.achieved_per_s / longer)
 }
 
-/// Why a trial does not hold; what is worst first.
+/// Why a trial does not hold, the generator aside; what is worst first.
 fn reasons(run: &Run, result: &TargetResult) -> Vec<String> {
     let mut reasons = Vec::new();
     reasons.extend(result.failure.iter().map(|failure| format!("it ended early: {failure}")));
     reasons.extend(unbounded(result));
     reasons.extend(not_kept(result));
-    reasons.extend(run.caveats.iter().filter(|c| c.invalidates).map(|c| format!("{}: {}", c.kind.name(), c.detail)));
+    reasons.extend(run.caveats.iter().filter(|caveat| caveat.invalidates && !is_of_generator(caveat)).map(told));
     let load = &result.load;
     let accepted = 1.0 - load.not_accepted() as f64 / load.planned.max(1) as f64;
     if accepted < ACCEPTED_SHARE_MIN {
@@ -269,11 +282,20 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_cannot_keep_up_says_nothing_of_the_target() {
-        let trial = judged(|run| run.results[0].health.as_mut().expect("a watch").sender_busy_share = Some(0.95));
-        assert!(trial.is_saturated && !trial.held, "{trial:?}");
-        let behind = judged(|run| {
+    fn a_failure_under_a_generator_that_cannot_keep_up_says_nothing_of_the_target_and_a_success_does() {
+        fn saturate(run: &mut Run) {
             run.results[0].health.as_mut().expect("a watch").sender_busy_share = Some(0.95);
+        }
+        let trial = judged(|run| {
+            saturate(run);
+            run.plan.objectives = vec!["response_time.p99 < 1us".to_owned()];
+        });
+        assert!(trial.is_saturated && !trial.held, "{trial:?}");
+        assert!(trial.reasons.iter().any(|reason| reason.contains("generator saturated")), "{trial:?}");
+        let fast_enough = judged(saturate);
+        assert!(fast_enough.held && !fast_enough.is_saturated && fast_enough.reasons.is_empty(), "{fast_enough:?}");
+        let behind = judged(|run| {
+            saturate(run);
             durable(run).growth = Some(1.0);
         });
         assert!(!behind.is_saturated && !behind.held, "what falls behind falls behind: {behind:?}");

@@ -30,7 +30,7 @@ impl Rng {
     }
 
     /// Mean 0, deviation 1: the sum of twelve.
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
 }

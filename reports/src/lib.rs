@@ -2,8 +2,9 @@
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
 //! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
-//! [`before_after`] (rows of numbers), [`breakdown`] (where the time goes), [`comparison`] (several results side by side), [`export`] (for other
-//! tools), [`table`] (terminal), [`chart`], [`heat`], [`flow`], [`bars`] and [`forest`] (SVG), [`html`] (the page).
+//! [`before_after`] (rows of numbers), [`breakdown`] (where the time goes), [`comparison`] (several results side by side), [`history`] (one after
+//! the other), [`export`] (for other tools), [`table`] (terminal), [`chart`], [`heat`], [`flow`], [`bars`] and [`forest`] (SVG), [`embed`] (data and
+//! script in a page), [`html`] (the page).
 
 pub mod arrivals;
 pub mod bars;
@@ -16,6 +17,7 @@ pub mod chart;
 pub mod comparison;
 pub mod conform;
 pub mod crash;
+pub mod embed;
 pub mod export;
 #[cfg(test)]
 mod fixtures;
@@ -25,6 +27,7 @@ pub mod format;
 pub mod gate;
 pub mod heat;
 pub mod histogram;
+pub mod history;
 pub mod html;
 pub mod model;
 pub mod objective;

@@ -1,5 +1,6 @@
 //! Floor 1 of the map: the reference event-ingestion server.
 
+pub mod alive;
 pub mod app;
 pub mod auth;
 pub mod body;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::alive::{Pulse, alive};
 use crate::config::Polling;
 use crate::event::Event;
 use crate::metrics::{Metrics, PollLabels};
@@ -40,6 +41,8 @@ pub struct ProcessorSettings {
     pub batch_events_max: usize,
     /// How often the store is asked without need at each poll: 0, but for a fault on purpose.
     pub queries_extra: u32,
+    /// Ends by a panic at the first event: a fault on purpose.
+    pub panics: bool,
     /// How long a claim may take before another process may think the claimant dead and claim the rows again.
     pub lease: Duration,
     /// How long [`Processor::shutdown`] tries to persist what is pending.
@@ -53,6 +56,7 @@ impl Default for ProcessorSettings {
             schedule: Schedule::default(),
             batch_events_max: 500,
             queries_extra: 0,
+            panics: false,
             lease: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
         }
@@ -111,6 +115,7 @@ impl Work for Store {
 #[derive(Debug)]
 pub struct Processor {
     task: JoinHandle<()>,
+    pulse: Pulse,
     stop: Option<oneshot::Sender<()>>,
     pending: Arc<Pending>,
     drain_timeout: Duration,
@@ -123,7 +128,17 @@ impl Processor {
         let drain_timeout = settings.drain_timeout;
         let poller = Poller::new(settings.policy, settings.schedule.clone());
         let task = Task { store, pending: pending.clone(), metrics, settings, poller, retry_wait: None };
-        Self { task: tokio::spawn(task.run(stopped)), stop: Some(stop), pending, drain_timeout }
+        let (alive, pulse) = alive();
+        let running = async move {
+            let _alive = alive;
+            task.run(stopped).await;
+        };
+        Self { task: tokio::spawn(running), pulse, stop: Some(stop), pending, drain_timeout }
+    }
+
+    /// Hears when it has ended by itself.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Persists what is pending, for as long as the settings allow; how many events could not be persisted.
@@ -191,6 +206,7 @@ impl<S: Work> Task<S> {
         let batch = self.pending.take(self.settings.batch_events_max.max(1));
         let found = Found::of(batch.len(), self.settings.batch_events_max.max(1));
         self.count_poll("memory", found);
+        assert!(!self.settings.panics || batch.is_empty(), "a fault on purpose: panic=processor");
         // A stack of parts, the oldest on top; more than one only while looking for an event that the store can't hold.
         let mut parts = if batch.is_empty() { Vec::new() } else { vec![batch] };
         while let Some(mut part) = parts.pop() {

@@ -9,7 +9,8 @@
 //!
 //! Order of stopping (rule O5): say so in `/readyz`, stop accepting, finish requests (for at most half of
 //! `--shutdown-timeout-ms`), persist what is pending (for the other half), close the journal and the database. What is left is reported by
-//! number; in `journal-first` it is in the journal and not lost. A journal whose disk fails stops the server in the same way.
+//! number; in `journal-first` it is in the journal and not lost. A journal whose disk fails stops the server in the same way, and so does a part
+//! that ends by a defect ([`crate::alive`]).
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -26,12 +27,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
+use crate::alive::{Pulse, alive};
 use crate::app::{App, Sink};
 use crate::cache_counters::CacheCounters;
 use crate::config::{Mode, Settings, SettingsError, count, ms};
 use crate::dedup::Dedup;
 use crate::delivery::{self, Deliveries, DeliverySettings};
 use crate::event::Event;
+use crate::fault::spec::Part;
 use crate::fault::{self, Faults};
 use crate::http::{self, Answerer};
 use crate::journal::{Journal, JournalError, JournalSettings, Opened};
@@ -90,16 +93,20 @@ pub struct Stopped {
     pub is_recoverable: bool,
     /// The journal's disk failed.
     pub is_journal_broken: bool,
+    /// The part that ended by a defect, and the server with it.
+    pub dead_part: Option<&'static str>,
 }
 
 impl Stopped {
     /// Nothing was acknowledged, so nothing is lost.
-    const NEVER_STARTED: Self = Self { unpersisted_events: 0, is_recoverable: false, is_journal_broken: false };
+    const NEVER_STARTED: Self =
+        Self { unpersisted_events: 0, is_recoverable: false, is_journal_broken: false, dead_part: None };
 
-    /// 0, or 1 when acknowledged events were lost or the journal's disk failed.
+    /// 0, or 1 when acknowledged events were lost, the journal's disk failed, or a part of the server did.
     pub fn exit_code(self) -> ExitCode {
         let nothing_lost = self.unpersisted_events == 0 || self.is_recoverable;
-        if nothing_lost && !self.is_journal_broken { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let is_whole = !self.is_journal_broken && self.dead_part.is_none();
+        if nothing_lost && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -182,7 +189,7 @@ pub fn run(settings: Settings) -> Result<Stopped, ServeError> {
     stdout.flush()?;
     let reason = runtime.block_on(async {
         tokio::select! {
-            () = running.ended() => "the journal's disk has failed",
+            () = running.ended() => "it cannot go on; the reason is above",
             _ = terminated.recv() => "SIGTERM",
             _ = interrupted.recv() => "SIGINT",
             () = stdin_ended(exit_with_stdin) => "the end of standard input",
@@ -271,6 +278,8 @@ struct Server {
     background: Runtime,
     threads: Vec<JoinHandle<()>>,
     serving: tokio::task::JoinHandle<io::Result<()>>,
+    /// Those that live as long as the server, by name.
+    parts: Vec<(&'static str, Pulse)>,
     stop_accepting: watch::Sender<bool>,
     end_threads: watch::Sender<bool>,
     shutdown_timeout: Duration,
@@ -281,11 +290,25 @@ impl Server {
         let background = background(settings.mode)?;
         let shutdown_timeout = ms(settings.limits.shutdown_timeout_ms);
         let parts = background.block_on(open(settings.clone(), background.handle().clone()));
-        let Parts { app, store, processor, deliveries } = parts?;
+        let Parts { app, store, processor, deliveries, writer } = parts?;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end_threads, end) = watch::channel(false);
         let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
-        let serving = answerers[0].runtime.clone().spawn(http::serve(Arc::clone(&app), listener, answerers, stopped));
+        let (alive, accepting) = alive();
+        let runtime = answerers[0].runtime.clone();
+        let accept = http::serve(Arc::clone(&app), listener, answerers, stopped);
+        let serving = runtime.spawn(async move {
+            let _alive = alive;
+            accept.await
+        });
+        let pulses = [
+            ("accepting", Some(accepting)),
+            ("processor", processor.as_ref().map(Processor::pulse)),
+            ("writer", writer),
+            ("deliveries", deliveries.as_ref().map(Deliveries::pulse)),
+            ("journal", app.journal().map(|journal| journal.pulse())),
+        ];
+        let parts = pulses.into_iter().filter_map(|(name, pulse)| Some((name, pulse?))).collect();
         Ok(Self {
             app,
             store,
@@ -294,6 +317,7 @@ impl Server {
             background,
             threads,
             serving,
+            parts,
             stop_accepting,
             end_threads,
             shutdown_timeout,
@@ -302,13 +326,21 @@ impl Server {
 
     fn supervise(mut self, mut stopped: watch::Receiver<bool>) -> Stopped {
         let journal = self.app.journal().cloned();
-        self.background.block_on(async {
+        let parts = std::mem::take(&mut self.parts);
+        let dead_part = self.background.block_on(async {
             tokio::select! {
                 // An error means that the owner is gone, which is a wish to stop too.
-                _ = stopped.wait_for(|stop| *stop) => {}
-                () = broken(journal.as_deref()) => {}
+                _ = stopped.wait_for(|stop| *stop) => None,
+                () = broken(journal.as_deref()) => None,
+                part = first_to_end(parts) => Some(part),
             }
         });
+        if let Some(part) = dead_part.filter(|_| !journal.as_ref().is_some_and(|journal| journal.is_broken())) {
+            tracing::error!(
+                part,
+                "a part of the server has ended by a defect (its panic is above): the server stops, since nobody would do that part's work"
+            );
+        }
         self.app.stopping.store(true, Ordering::Relaxed);
         let _ = self.stop_accepting.send(true);
         self.deliveries.iter_mut().for_each(Deliveries::stop);
@@ -329,6 +361,12 @@ impl Server {
             if let Some(processor) = self.processor {
                 processor.shutdown().await;
             }
+            if let (Some("processor"), Some(store), Some(pending)) = (dead_part, &self.store, &pending) {
+                // What the dead one had in hand it takes along; the rest need not be lost with it.
+                let settings = ProcessorSettings { panics: false, ..processor_settings(&self.app.settings) };
+                let metrics = Arc::clone(&self.app.metrics);
+                Processor::spawn(store.clone(), Arc::clone(pending), metrics, settings).shutdown().await;
+            }
             if let Some(journal) = &journal {
                 journal.close();
             }
@@ -344,9 +382,27 @@ impl Server {
             unpersisted_events: pending.map_or(0, |pending| pending.events()),
             is_recoverable: journal.is_some(),
             is_journal_broken: journal.is_some_and(|journal| journal.is_broken()),
+            dead_part,
         };
         stopped.log();
         stopped
+    }
+}
+
+/// The name of the part that ends first; never returns without parts.
+async fn first_to_end(parts: Vec<(&'static str, Pulse)>) -> &'static str {
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    for (name, pulse) in parts {
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            pulse.stopped().await;
+            // Nobody listens any more when the server ends as it should.
+            let _ = tell.send(name).await;
+        });
+    }
+    match told.recv().await {
+        Some(name) => name,
+        None => std::future::pending().await,
     }
 }
 
@@ -390,6 +446,7 @@ struct Parts {
     store: Option<Store>,
     processor: Option<Processor>,
     deliveries: Option<Deliveries>,
+    writer: Option<Pulse>,
 }
 
 /// Opens the store and puts everything together. On the supervisor's thread, whose priority those threads inherit that are started here (the
@@ -402,7 +459,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     if settings.mode == Mode::Null {
         let dedup = Dedup::new(&limits, None, counters);
         let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
-        return Ok(Parts { app, store: None, processor: None, deliveries: None });
+        return Ok(Parts { app, store: None, processor: None, deliveries: None, writer: None });
     }
     let store = {
         let (database, limits, metrics) = (settings.database.clone(), store_limits(&settings), Arc::clone(&metrics));
@@ -425,6 +482,7 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     if settings.mode != Mode::JournalFirst {
         empty_journal(&settings, &store).await?;
     }
+    let mut writer_pulse = None;
     let sink = match settings.mode {
         Mode::Null => Sink::Nowhere,
         Mode::CacheFirst => Sink::Pending(Arc::clone(&pending)),
@@ -432,7 +490,12 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
             let journal = open_journal(&settings, &store, &pending, &dedup, &metrics).await?;
             Sink::Journal { journal: Arc::new(journal), pending: Arc::clone(&pending) }
         }
-        Mode::DbFirst => Sink::Writer(Writer::start(store.clone(), Arc::clone(&pending), &background, &limits)),
+        Mode::DbFirst => {
+            let panics = fault::panics(&settings.faults(), Part::Writer);
+            let (writer, pulse) = Writer::start(store.clone(), Arc::clone(&pending), &background, &limits, panics);
+            writer_pulse = Some(pulse);
+            Sink::Writer(writer)
+        }
     };
     let now_us = now_us();
     let (rows, all) = store.recent_dedup(dedup.since_us(now_us), count(limits.dedup_entries_max)).await?;
@@ -443,7 +506,8 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let delivery = delivery_settings(&settings);
     let app = Arc::new(App::new(settings, sink, Some(offload), dedup, Arc::clone(&metrics), faults));
     let deliveries = Deliveries::start(store.clone(), Arc::clone(&app.webhook_guard), metrics, delivery).await?;
-    Ok(Parts { app, store: Some(store), processor: Some(processor), deliveries: Some(deliveries) })
+    let (processor, deliveries) = (Some(processor), Some(deliveries));
+    Ok(Parts { app, store: Some(store), processor, deliveries, writer: writer_pulse })
 }
 
 /// Whether a commit of a database with this setting may be lost with the machine. (A segment of the journal goes when its events are committed.)
@@ -469,7 +533,9 @@ async fn open_journal(
     tracing::info!(events = opened.events().count(), not_persisted = missing.len(), "the journal is read");
     let missing = missing.iter().map(|event| event.id).collect();
     let syncs_extra = fault::journal_syncs(&settings.faults());
-    let settings = JournalSettings { syncs_extra, ..JournalSettings::new(settings.journal_sync, &settings.limits) };
+    let panics = fault::panics(&settings.faults(), Part::Journal);
+    let settings =
+        JournalSettings { syncs_extra, panics, ..JournalSettings::new(settings.journal_sync, &settings.limits) };
     let journal = opened.start(&missing, Arc::clone(pending), settings, Arc::clone(metrics))?;
     dedup.warm(rows, true, now_us());
     Ok(journal)
@@ -528,6 +594,7 @@ fn processor_settings(settings: &Settings) -> ProcessorSettings {
         schedule,
         batch_events_max: count(limits.batch_events_max),
         queries_extra: fault::poll_queries(&settings.faults()),
+        panics: fault::panics(&settings.faults(), Part::Processor),
         lease: Duration::from_secs(limits.claim_lease_s),
         drain_timeout: ms(limits.shutdown_timeout_ms) / 2,
     }
@@ -554,7 +621,12 @@ fn delivery_settings(settings: &Settings) -> DeliverySettings {
         organization_running_max: count(limits.webhook_organization_attempts_max),
         lease: ms(limits.webhook_lease_ms),
         drain_timeout: ms(limits.shutdown_timeout_ms) / 4,
-        faults: delivery::Faults { seed: settings.fault_seed, drop_share, duplicate_share },
+        faults: delivery::Faults {
+            seed: settings.fault_seed,
+            drop_share,
+            duplicate_share,
+            panics: fault::panics(&settings.faults(), Part::Deliveries),
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::alive::{Pulse, alive};
 use crate::config::{Limits, count, ms};
 use crate::event::Event;
 use crate::offload;
@@ -60,12 +61,24 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the one task that writes; it wakes whoever waits for `pending` after each commit, because the rows want processing.
-    pub fn start(store: Store, pending: Arc<Pending>, background: &Handle, limits: &Limits) -> Self {
+    /// Starts the one task that writes; it wakes whoever waits for `pending` after each commit, because the rows want processing. `panics`: a
+    /// fault on purpose.
+    pub fn start(
+        store: Store,
+        pending: Arc<Pending>,
+        background: &Handle,
+        limits: &Limits,
+        panics: bool,
+    ) -> (Self, Pulse) {
         let (queue, waiting) = mpsc::channel(count(limits.writer_queue_events_max));
         let timeout = ms(limits.store_timeout_ms);
-        background.spawn(write_groups(store, pending, waiting, count(limits.writer_group_events_max), timeout));
-        Self { queue, bytes: Arc::default(), bytes_max: count(limits.writer_queue_bytes_max), timeout }
+        let group_events_max = count(limits.writer_group_events_max);
+        let (alive, pulse) = alive();
+        background.spawn(async move {
+            let _alive = alive;
+            write_groups(store, pending, waiting, group_events_max, timeout, panics).await;
+        });
+        (Self { queue, bytes: Arc::default(), bytes_max: count(limits.writer_queue_bytes_max), timeout }, pulse)
     }
 
     /// Resolves once the event is committed, or surely not, or its outcome cannot be known in time.
@@ -78,8 +91,8 @@ impl Writer {
         })?;
         match tokio::time::timeout(self.timeout, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Problem::Stopping),
-            Err(_elapsed) => Err(Problem::OutcomeUnknown),
+            // Nobody is left who knows.
+            Ok(Err(_)) | Err(_) => Err(Problem::OutcomeUnknown),
         }
     }
 }
@@ -90,9 +103,11 @@ async fn write_groups(
     mut waiting: mpsc::Receiver<Waiting>,
     group_events_max: usize,
     timeout: Duration,
+    panics: bool,
 ) {
     let mut group = Vec::with_capacity(group_events_max);
     while waiting.recv_many(&mut group, group_events_max).await > 0 {
+        assert!(!panics, "a fault on purpose: panic=writer");
         // Who has gone away meanwhile was not answered, so nothing is owed to them.
         group.retain(|waiting: &Waiting| !waiting.answer.is_closed());
         let events: Vec<_> = group.iter().map(|waiting| Arc::clone(&waiting.event)).collect();

@@ -5,40 +5,49 @@ use std::path::PathBuf;
 use clap::Args;
 use reports::conform::Rule;
 
+use crate::plan::scheme;
+
+/// Heading of the flags in `--help`.
+const TESTED: &str = "What is tested";
+
 /// The flags.
 #[derive(Args, Clone, Debug)]
 pub struct Asked {
-    /// Base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT), or a target profile, which says how to start one and
-    /// which rules it claims (a TOML file, or a folder with a profile.toml in it; docs/target-profiles.md); repeatable. Without it the
-    /// reference server is started
-    #[arg(long, value_name = "URL|PROFILE")]
+    /// What is tested: the URL of a server that runs, or a target profile; repeatable [default: the reference server, started]
+    ///
+    /// A URL is http://HOST:PORT or https://HOST:PORT; a profile says how to start a server and which rules it claims (a TOML file, or a
+    /// folder with a profile.toml in it; docs/target-profiles.md)
+    #[arg(long, value_name = "URL|PROFILE", help_heading = TESTED)]
     pub target: Vec<String>,
 
-    /// Modes of the reference server [default: all that keep events]
-    #[arg(long, value_name = "MODE,…", value_delimiter = ',', conflicts_with = "target")]
+    /// Modes of the reference server: cache-first, journal-first, db-first, null [default: all that keep events]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', conflicts_with = "target", help_heading = TESTED)]
     pub mode: Vec<String>,
 
-    /// Databases of the reference server: sqlite (in a temporary folder) or postgres://USER@HOST:PORT/NAME (fresh databases are made
-    /// there, and dropped); PostgreSQL also for targets whose profile wants it [default: sqlite]
-    #[arg(long, value_name = "DATABASE,…", value_delimiter = ',')]
+    /// Databases of the reference server: sqlite, postgres://USER@HOST:PORT/NAME [default: sqlite]
+    ///
+    /// sqlite is a file in a temporary folder; on PostgreSQL fresh databases are made, and dropped, also for targets whose profile wants it
+    #[arg(long, value_name = "DATABASE,…", value_delimiter = ',', help_heading = TESTED)]
     pub database: Vec<String>,
 
     /// Another build of the reference server, which is started in place of this program's own
-    #[arg(long, value_name = "PROGRAM", conflicts_with = "target")]
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "target", help_heading = TESTED)]
     pub server: Option<PathBuf>,
 
-    /// Only these rules of CONTRACT.md, such as I1,I2
-    #[arg(long, value_name = "RULE,…", value_delimiter = ',', value_parser = rule)]
+    /// Only these rules of CONTRACT.md, such as I1,I2 [default: all]
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', value_parser = rule, help_heading = TESTED)]
     pub rule: Vec<Rule>,
 
     /// Also write the outcomes as JUnit XML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub junit: Option<PathBuf>,
 }
 
 fn rule(id: &str) -> Result<Rule, String> {
     let all = || Rule::ALL.map(Rule::id).join(", ");
-    Rule::from_id(&id.to_ascii_uppercase()).ok_or_else(|| format!("is no rule of the contract; allowed: {}", all()))
+    let remedy = "choose one or more of these, separated by commas";
+    Rule::from_id(&id.to_ascii_uppercase())
+        .ok_or_else(|| format!("is no rule of the contract; allowed: {}; {remedy}", all()))
 }
 
 /// Where the reference server keeps its events.
@@ -77,7 +86,7 @@ impl Asked {
     /// The stores, or what is wrong with the flags that no parser looks at.
     pub fn stores(&self) -> Result<Vec<AskedStore>, String> {
         if let Some(program) = self.server.as_ref().filter(|program| !program.is_file()) {
-            return Err(format!("--server {}: no such file; give the path of a program", program.display()));
+            return Err(format!("--server = {}: there is no such file; give the path of a program", program.display()));
         }
         let mut stores = Vec::new();
         let default = ["sqlite".to_owned()];
@@ -89,14 +98,15 @@ impl Asked {
                 }
                 other => {
                     return Err(format!(
-                        "--database {other} is no database that the reference server can be started on; give sqlite or \
-                         postgres://USER@HOST:PORT/NAME"
+                        "--database = {}: is no database that the reference server can be started on; allowed: sqlite, \
+                         postgres://USER@HOST:PORT/NAME; give one or both",
+                        scheme(other)
                     ));
                 }
             };
             if stores.iter().any(|known: &AskedStore| known.name() == store.name()) {
                 return Err(format!(
-                    "--database: {} is there twice, and results are found by name; leave one out",
+                    "--database = {}: is there twice, and results are found by name; leave one out",
                     store.name()
                 ));
             }

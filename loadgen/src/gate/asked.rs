@@ -8,7 +8,20 @@ use clap::Args;
 use reports::gate::model::{Gated, Metric, Rule};
 use reports::gate::rule::{GATED_MAX, PAIRS_MAX, PAIRS_MIN};
 
+use crate::nearest::did_you_mean;
+use crate::plan::limit::{self, Limit};
 use crate::plan::spelling::Span;
+
+/// `--decisions`
+const DECISIONS: Limit<u32> = Limit { min: 1, max: 10_000, unit: "decisions" };
+/// `--minutes`
+const MINUTES: Limit<u64> = Limit { min: 1, max: 10_000, unit: "minutes" };
+
+/// Headings of the flags in `--help`.
+const COMPARED: &str = "What is compared";
+const RULE: &str = "By which rule";
+const ROUNDS: &str = "Each round";
+const SELF_TEST: &str = "Testing the gate itself";
 
 /// Largest margin: ten times as much.
 const MARGIN_MAX: f64 = 9.0;
@@ -16,124 +29,149 @@ const MARGIN_MAX: f64 = 9.0;
 /// The flags that say what is compared, and by which rule.
 #[derive(Args, Clone, Debug)]
 pub struct Asked {
-    /// What there was: a command that starts the reference server, such as './old/loadgen serve --mode cache-first' (flags such as --listen
-    /// and --database are added); a target profile, or the folder of one; or the command of another server that follows the contract, with
-    /// {port} in it [default: this program's `serve`]
-    #[arg(long, value_name = "COMMAND|PROFILE")]
+    /// What there was: a command that starts a server, or a target profile [default: this program's `serve`]
+    ///
+    /// A command that starts the reference server, such as './old/loadgen serve --mode cache-first' (flags such as --listen and --database
+    /// are added); a target profile, or the folder of one; or the command of another server that follows the contract, with {port} in it
+    #[arg(long, value_name = "COMMAND|PROFILE", help_heading = COMPARED)]
     pub baseline: Option<String>,
 
-    /// What there is now, in the same way
-    #[arg(long, value_name = "COMMAND|PROFILE")]
+    /// What there is now, in the same way [default: this program's `serve`]
+    #[arg(long, value_name = "COMMAND|PROFILE", help_heading = COMPARED)]
     pub candidate: Option<String>,
 
-    /// gate.json of an earlier gate, whose candidate is the baseline now: half the time, and a weak answer, since whatever changed on the
-    /// machine since then counts as the candidate's doing. Refused when machine, load or build are not alike
-    #[arg(long, value_name = "gate.json", conflicts_with_all = ["baseline", "baseline_fault", "self_test"])]
+    /// gate.json of an earlier gate, whose candidate is the baseline now: half the time, and a weak answer
+    ///
+    /// Whatever changed on the machine since then counts as the candidate's doing. Refused when machine, load or build are not alike
+    #[arg(
+        long,
+        value_name = "gate.json",
+        conflicts_with_all = ["baseline", "baseline_fault", "self_test"],
+        help_heading = COMPARED
+    )]
     pub against: Option<PathBuf>,
 
-    /// Fault that the baseline shall have (see `loadgen serve --help`); repeatable
-    #[arg(long, value_name = "FAULT")]
+    /// Fault that the baseline shall have (`loadgen serve --help` lists them); repeatable
+    #[arg(long, value_name = "FAULT", help_heading = COMPARED)]
     pub baseline_fault: Vec<String>,
 
     /// Fault that the candidate shall have, to see it found; repeatable
-    #[arg(long, value_name = "FAULT")]
+    #[arg(long, value_name = "FAULT", help_heading = COMPARED)]
     pub candidate_fault: Vec<String>,
 
-    /// Pairs of rounds, even, 6 to 60. From 16 on the data are looked at twice: after half of them with 0.01 of the false alarms allowed
-    /// (0.05), after all with 0.04. Pairs that the machine spoiled are run again, up to half as many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = rounds)]
+    /// Compare a program with itself, started the same way: what is decided is then only how well the gate works
+    #[arg(long, help_heading = COMPARED)]
+    pub allow_identical: bool,
+
+    /// Pairs of rounds, even, 6 to 60
+    ///
+    /// From 16 on the data are looked at twice: after half of them with 0.01 of the false alarms allowed (0.05), after all with 0.04. Pairs
+    /// that the machine spoiled are run again, up to half as many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = rounds, help_heading = RULE)]
     pub rounds: u32,
 
-    /// What is gated, and how much worse does not count: up to six of p50, p99, p99.9, capacity, durable, cpu, memory, idle-sql
+    /// What is gated, and how much worse does not count (0% to 900%): up to six metrics
+    ///
+    /// p50, p99, p99.9, capacity, durable, cpu, memory, idle-sql
     #[arg(
         long = "metric",
         value_name = "METRIC[=MARGIN],…",
         value_delimiter = ',',
-        default_value = "p50,p99,capacity,cpu,memory,idle-sql"
+        default_value = "p50,p99,capacity,cpu,memory,idle-sql",
+        help_heading = RULE
     )]
     pub metrics: Vec<AskedMetric>,
 
     /// Gated metrics that may stay undecided without leaving the gate open (exit 4)
-    #[arg(long, value_name = "METRIC,…", value_delimiter = ',')]
+    #[arg(long, value_name = "METRIC,…", value_delimiter = ',', help_heading = RULE)]
     pub optional: Vec<AskedMetric>,
 
     /// Call a regression one without asking for it again with fresh rounds
-    #[arg(long)]
+    #[arg(long, help_heading = RULE)]
     pub no_confirm: bool,
 
-    /// Compare a program with itself, started the same way: what is decided is then only how well the gate works
-    #[arg(long)]
-    pub allow_identical: bool,
-
-    /// Mode of the reference server, where a command does not say
-    #[arg(long, value_name = "MODE", default_value = "cache-first")]
+    /// Mode of the reference server, where a command does not say: null, cache-first, journal-first or db-first
+    #[arg(long, value_name = "MODE", default_value = "cache-first", help_heading = COMPARED)]
     pub mode: String,
 
-    /// Polling policy of the reference server, where a command does not say
-    #[arg(long, value_name = "POLICY", default_value = "wake")]
+    /// Polling policy of the reference server, where a command does not say: fixed, adaptive or wake
+    #[arg(long, value_name = "POLICY", default_value = "wake", help_heading = COMPARED)]
     pub polling: String,
 
-    /// `sqlite` (in a temporary folder) or postgres://USER@HOST:PORT/NAME (a fresh database is made there for each round, and dropped)
-    #[arg(long, value_name = "DATABASE", default_value = "sqlite")]
+    /// sqlite, or postgres://USER@HOST:PORT/NAME
+    ///
+    /// sqlite is a file in a temporary folder; on PostgreSQL a fresh database is made for each round, and dropped
+    #[arg(long, value_name = "DATABASE", default_value = "sqlite", help_heading = COMPARED)]
     pub database: String,
 
-    /// Events per second that are offered in every round, 0.1 to 200000: about two thirds of what the baseline can do, or less [default:
-    /// 4000; with --self-test 8000]
-    #[arg(long, value_name = "PER_S")]
+    /// Events per second that are offered in every round, 0.1 to 200000 [default: 4000; with --self-test 8000]
+    ///
+    /// About two thirds of what the baseline can do, or less
+    #[arg(long, value_name = "PER_S", value_parser = limit::RATE.number(), help_heading = ROUNDS)]
     pub rate: Option<f64>,
 
-    /// Length of the warm-up of a round [default: 1s; with --self-test 300ms]
-    #[arg(long, value_name = "TIME")]
+    /// Length of the warm-up of a round, 0s to 24h [default: 1s; with --self-test 300ms]
+    #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub warmup: Option<Span>,
 
-    /// Length of the measured window of a round; p99 takes 10,000 events in it, p99.9 100,000 [default: 3s; with --self-test 1300ms]
-    #[arg(long, value_name = "TIME")]
+    /// Length of the measured window of a round, 100ms to 24h [default: 3s; with --self-test 1300ms]
+    ///
+    /// p99 takes 10,000 events in it, p99.9 100,000
+    #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub duration: Option<Span>,
 
     /// Length of the window in which SQL statements are counted while nothing comes; 0s leaves it out [default: 2s; with --self-test 500ms]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub idle: Option<Span>,
 
     /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub capacity: Option<Span>,
 
     /// Connections, 1 to 10000
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = limit::CONNECTIONS.number(), help_heading = ROUNDS)]
     pub connections: u32,
 
     /// Size of each event's JSON payload in bytes, 37 to 262144
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = limit::PAYLOAD_BYTES.number(), help_heading = ROUNDS)]
     pub payload_bytes: u32,
 
-    /// Seed of the order of the sides, the schedules and the payloads
-    #[arg(long, default_value_t = 1)]
+    /// Seed of the order of the sides, the schedules and the payloads, a whole number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = limit::SEED.number(), help_heading = ROUNDS)]
     pub seed: u64,
 
-    /// File that the result is added to as Markdown, such as $GITHUB_STEP_SUMMARY
-    #[arg(long, value_name = "FILE")]
-    pub summary: Option<PathBuf>,
-
-    /// Test the gate itself: decide again and again, by the same rule on shorter rounds, on the reference server against itself and against
-    /// itself with faults that make it worse by known amounts; prints how often it is right, with exact bounds
-    #[arg(long, conflicts_with_all = ["baseline", "candidate", "baseline_fault", "candidate_fault"])]
+    /// Test the gate itself: decide again and again on what is known; prints how often it is right, with exact bounds
+    ///
+    /// By the same rule on shorter rounds, on the reference server against itself and against itself with faults that make it worse by known
+    /// amounts
+    #[arg(
+        long,
+        conflicts_with_all = ["baseline", "candidate", "baseline_fault", "candidate_fault"],
+        help_heading = SELF_TEST
+    )]
     pub self_test: bool,
 
     /// The same in a few minutes, with fewer decisions
-    #[arg(long, requires = "self_test")]
+    #[arg(long, requires = "self_test", help_heading = SELF_TEST)]
     pub quick: bool,
 
-    /// Decisions of a self-test on one program against itself, 1 to 10000; a sixth or a twelfth of them on each fault [default: 60; with --quick 6]
-    #[arg(long, value_name = "N", requires = "self_test", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Decisions on one program against itself, 1 to 10000 [default: 60; with --quick 6]
+    ///
+    /// A sixth or a twelfth of them on each fault
+    #[arg(long, value_name = "N", requires = "self_test", value_parser = DECISIONS.within(), help_heading = SELF_TEST)]
     pub decisions: Option<u32>,
 
-    /// No decision of a self-test begins that would not end in so many minutes, 1 to 10000 [default: 10000; with --quick 4]
-    #[arg(long, value_name = "N", requires = "self_test", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    /// No decision begins that would not end in so many minutes, 1 to 10000 [default: 10000; with --quick 4]
+    #[arg(long, value_name = "N", requires = "self_test", value_parser = MINUTES.within(), help_heading = SELF_TEST)]
     pub minutes: Option<u64>,
 
     /// self-test.json of an earlier self-test by the same rule, whose decisions are counted too; repeatable
-    #[arg(long, value_name = "FILE", requires = "self_test")]
+    #[arg(long, value_name = "FILE", requires = "self_test", help_heading = SELF_TEST)]
     pub add: Vec<PathBuf>,
+
+    /// File that the result is added to as Markdown, such as $GITHUB_STEP_SUMMARY
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub summary: Option<PathBuf>,
 }
 
 /// How each round is loaded.
@@ -171,7 +209,7 @@ impl Asked {
         let mut gated: Vec<Gated> = Vec::new();
         for AskedMetric { metric, margin } in &self.metrics {
             if gated.iter().any(|known| known.metric == *metric) {
-                return Err(format!("--metric {}: it is there twice; leave one out", metric.name()));
+                return Err(format!("--metric = {}: it is there twice; leave one out", metric.name()));
             }
             let required = self.optional.iter().all(|optional| optional.metric != *metric);
             let margin = margin.unwrap_or(metric.margin_default());
@@ -179,7 +217,7 @@ impl Asked {
         }
         if !(1..=GATED_MAX).contains(&gated.len()) {
             return Err(format!(
-                "--metric: {} are gated; allowed: 1 to {GATED_MAX}; each costs the others some power",
+                "--metric: {} are gated; allowed: 1 to {GATED_MAX}, since each costs the others some power; leave some out",
                 gated.len()
             ));
         }
@@ -193,12 +231,12 @@ impl Asked {
             let (name, phase) =
                 (unmeasured.metric.name(), if unmeasured.metric == Metric::Capacity { "capacity" } else { "idle" });
             return Err(format!(
-                "--metric {name} needs the phase that --{phase} 0s leaves out; leave one of the two out"
+                "--metric = {name}: needs the phase that --{phase} 0s leaves out; leave one of the two out"
             ));
         }
         if let Some(unknown) = self.optional.iter().find(|asked| gated.iter().all(|gated| gated.metric != asked.metric))
         {
-            return Err(format!("--optional {}: it is not gated; name it in --metric too", unknown.metric.name()));
+            return Err(format!("--optional = {}: it is not gated; name it in --metric too", unknown.metric.name()));
         }
         let rule = Rule::new(gated, self.rounds, self.seed);
         Ok(Rule { confirm: !self.no_confirm, identical_allowed: self.allow_identical, ..rule })
@@ -208,7 +246,9 @@ impl Asked {
 fn rounds(text: &str) -> Result<u32, String> {
     let rounds =
         text.parse::<u32>().ok().filter(|rounds| (PAIRS_MIN..=PAIRS_MAX).contains(rounds) && rounds.is_multiple_of(2));
-    rounds.ok_or_else(|| format!("allowed: even, {PAIRS_MIN} to {PAIRS_MAX}"))
+    rounds.ok_or_else(|| {
+        format!("is no number of rounds; allowed: even, {PAIRS_MIN} to {PAIRS_MAX}; choose such a number")
+    })
 }
 
 /// `p99` or `p99=10%`.
@@ -229,7 +269,9 @@ impl FromStr for AskedMetric {
             None => (text.trim(), None),
         };
         let metric = Metric::ALL.into_iter().find(|metric| metric.name() == name).ok_or_else(|| {
-            format!("there is no metric '{name}'; there are: {}", Metric::ALL.map(Metric::name).join(", "))
+            let remedy =
+                did_you_mean(name, Metric::ALL.map(Metric::name), "choose one or more of these, separated by commas");
+            format!("is no metric; allowed: {}; {remedy}", Metric::ALL.map(Metric::name).join(", "))
         })?;
         let share = |text: &str| match text.strip_suffix('%') {
             Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
@@ -238,7 +280,7 @@ impl FromStr for AskedMetric {
         let margin = margin.map(|text| {
             let share = share(text).ok().filter(|share| (0.0..=MARGIN_MAX).contains(share));
             share.ok_or_else(|| {
-                format!("margin '{text}' of {name}: allowed: 0% to {}%, such as {name}=5%", MARGIN_MAX * 100.0)
+                format!("is no margin; allowed: 0% to {}%; write one such as {name}=5%", MARGIN_MAX * 100.0)
             })
         });
         Ok(Self { metric, margin: margin.transpose()? })
@@ -285,8 +327,8 @@ mod tests {
         for (flags, part) in [
             ("--rounds 7", "even, 6 to 60"),
             ("--rounds 4", "even, 6 to 60"),
-            ("--metric p98", "there are: p50, p99, p99.9, capacity"),
-            ("--metric p50=x", "allowed: 0% to 900%, such as p50=5%"),
+            ("--metric p98", "allowed: p50, p99, p99.9, capacity"),
+            ("--metric p50=x", "allowed: 0% to 900%; write one such as p50=5%"),
             ("--metric p50=NaN", "allowed: 0%"),
             ("--metric p50,p50", "it is there twice"),
             ("--metric p50,p99,p99.9,capacity,durable,cpu,memory", "7 are gated; allowed: 1 to 6"),

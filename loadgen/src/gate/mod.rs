@@ -60,6 +60,11 @@ impl Wanted {
         (open + closed) * if self.stored.is_some() { 1 } else { 2 }
     }
 
+    /// Whether both sides are one program, started the same way: what says nothing anyway is not measured.
+    pub fn is_vain(&self) -> bool {
+        self.stored.is_none() && self.baseline.shown.is_same_as(&self.candidate.shown) && !self.rule.identical_allowed
+    }
+
     /// How long it takes without a regression and without spoiled pairs, roughly, at most.
     pub fn expected_duration(&self) -> Duration {
         self.pair_duration() * self.rule.pairs()
@@ -81,11 +86,7 @@ pub async fn run(wanted: &Wanted, context: &Context) -> Gate {
     let rounds = Rounds { resolved: &wanted.resolved, capacity: wanted.capacity, context, progress: &silence };
     progress.phase("pair 1", "measuring", None);
     let mut pairing = Pairing { wanted, rounds, progress: &progress, found: Found::default() };
-    // What says nothing anyway is not measured.
-    let is_vain = wanted.stored.is_none()
-        && wanted.baseline.shown.is_same_as(&wanted.candidate.shown)
-        && !wanted.rule.identical_allowed;
-    let pairs = if is_vain { Vec::new() } else { pairing.run(&wanted.rule, "").await };
+    let pairs = if wanted.is_vain() { Vec::new() } else { pairing.run(&wanted.rule, "").await };
     let flagged = judge::flagged(&wanted.rule, &pairs);
     let confirmation = match wanted.rule.confirm && !flagged.is_empty() && !context.is_stopped() {
         true => {

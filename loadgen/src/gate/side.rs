@@ -20,7 +20,7 @@ const OWN_FLAGS: [&str; 3] = ["--listen", "--database", "--exit-with-stdin"];
 pub enum SideError {
     /// Not what starts the reference server.
     #[error(
-        "--{side} '{text}': {problem}; give a command such as 'loadgen serve --mode cache-first' or './old/loadgen serve', a target profile (a file, \
+        "--{side} = {text}: {problem}; give a command such as 'loadgen serve --mode cache-first' or './old/loadgen serve', a target profile (a file, \
          or its folder), or the command of another server with {{port}} in it"
     )]
     Command {
@@ -40,7 +40,7 @@ pub enum SideError {
         source: ProfileError,
     },
     /// No such program.
-    #[error("--{side} '{text}': cannot read the program {program}: {source}; build it, or mend the path")]
+    #[error("--{side} = {text}: cannot read the program {program}: {source}; build it, or mend the path")]
     Program {
         /// `baseline` or `candidate`.
         side: &'static str,

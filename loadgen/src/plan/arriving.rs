@@ -10,18 +10,14 @@ use reports::model::{self, Arrivals, Shape};
 
 use super::PlanError;
 use super::asked::Asked;
-use super::check::{LEAVE_ONE_OUT, PHASE_MS_MIN, milliseconds, within, wrong};
+use super::check::{LEAVE_ONE_OUT, wrong};
+use super::limit::{PHASE_MS_MIN, RATE, REPLAY_SPEED, milliseconds};
 use super::spelling::{AskedShape, ShapeKind, Span};
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::replay::Timeline;
 use crate::schedule::ScheduleSpec;
 
-/// Lowest and highest rate that are accepted, events/s: beyond the highest one sending thread cannot be honest.
-const RATE_PER_S_MIN: f64 = 0.1;
-const RATE_PER_S_MAX: f64 = 200_000.0;
 const STEPS_MAX: usize = 1_000;
-const REPLAY_SPEED_MIN: f64 = 0.001;
-const REPLAY_SPEED_MAX: f64 = 1_000.0;
 
 /// When events are due.
 pub(super) struct Arriving {
@@ -47,7 +43,7 @@ impl Asked {
                 "give --replay FILE.csv",
             ));
         }
-        let rate_per_s = within("--rate", self.rate.unwrap_or(1_000.0), RATE_PER_S_MIN, RATE_PER_S_MAX, "events/s")?;
+        let rate_per_s = RATE.check("--rate", self.rate.unwrap_or(1_000.0))?;
         let duration_ms = milliseconds("--duration", self.duration, 12_000, PHASE_MS_MIN)?;
         let constant = Arriving { arrivals, rate_per_s, shape: None, duration_ms, replay: None };
         let shape = match &self.shape {
@@ -94,12 +90,12 @@ impl Asked {
                 (Shape::Burst { base_per_s: rate_per_s, height_per_s, length_ms, every_ms }, vec![height_per_s])
             }
         };
-        if let Some(rate) = rates.iter().find(|rate| !(0.0..=RATE_PER_S_MAX).contains(*rate)) {
-            let problem = format!("the rate {rate} is out of range; allowed: 0 to {RATE_PER_S_MAX} events/s");
+        if let Some(rate) = rates.iter().find(|rate| !(0.0..=RATE.max).contains(*rate)) {
+            let problem = format!("the rate {rate} is out of range; allowed: 0 to {} {}", RATE.max, RATE.unit);
             return refuse(problem, "choose rates in that range");
         }
-        if !rates.iter().any(|rate| *rate >= RATE_PER_S_MIN) {
-            return refuse(format!("none of its rates is {RATE_PER_S_MIN} events/s or more"), "choose a higher one");
+        if !rates.iter().any(|rate| *rate >= RATE.min) {
+            return refuse(format!("none of its rates is {} {} or more", RATE.min, RATE.unit), "choose a higher one");
         }
         match shape {
             Shape::Steps { ref rates_per_s } if rates_per_s.len() > STEPS_MAX => {
@@ -133,8 +129,7 @@ impl Asked {
         if let Some(other) = other.into_iter().flatten().next() {
             return refuse(format!("does not go with {other}: the recording says when events are due"), LEAVE_ONE_OUT);
         }
-        let speed = self.replay_speed.unwrap_or(1.0);
-        let speed = within("--replay-speed", speed, REPLAY_SPEED_MIN, REPLAY_SPEED_MAX, "times as fast")?;
+        let speed = REPLAY_SPEED.check("--replay-speed", self.replay_speed.unwrap_or(1.0))?;
         let timeline = Timeline::read(path, speed, PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX)?;
         // The last event belongs to the phase.
         let duration_ms = timeline.last_ns() / 1_000_000 + 1;
@@ -143,8 +138,8 @@ impl Asked {
             return refuse(problem, "slow it down with --replay-speed");
         }
         let rate_per_s = timeline.rows().len() as f64 * 1e3 / duration_ms as f64;
-        if rate_per_s > RATE_PER_S_MAX {
-            let problem = format!("has {rate_per_s:.0} events/s on average; allowed: {RATE_PER_S_MAX}");
+        if rate_per_s > RATE.max {
+            let problem = format!("has {rate_per_s:.0} events/s on average; allowed: {}", RATE.max);
             return refuse(problem, "slow it down with --replay-speed");
         }
         let replay = model::Replay {

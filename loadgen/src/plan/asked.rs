@@ -7,163 +7,190 @@ use reports::model::Role;
 use serde::Deserialize;
 
 use super::PlanError;
+use super::limit;
 use super::spelling::{Arrivals, AskedMix, AskedPacing, AskedShape, AskedSizes, Http, ShapeKind, Span};
+
+/// Headings of the flags in `--help`.
+const TARGETS: &str = "What is measured";
+const LOAD: &str = "Load";
+const PHASES: &str = "How long and how often";
+const CONNECTIONS: &str = "Connections";
+const JUDGING: &str = "What is looked at";
 
 /// A plan as asked for: every key is a flag and a key of a plan file; what is left out has a default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Asked {
-    /// Target: the base URL of a server that already runs (http://HOST:PORT or https://HOST:PORT), or a target profile, which says how to
-    /// start and read one (a TOML file, or a folder with a profile.toml in it; docs/target-profiles.md); repeatable. Without it the reference
-    /// server is started
-    #[arg(long, value_name = "URL|PROFILE")]
+    /// What is measured: the URL of a server that runs, or a target profile; repeatable [default: the reference server, started]
+    ///
+    /// A URL is http://HOST:PORT or https://HOST:PORT; a profile says how to start and read a server (a TOML file, or a folder with a
+    /// profile.toml in it; docs/target-profiles.md)
+    #[arg(long, value_name = "URL|PROFILE", help_heading = TARGETS)]
     pub target: Vec<String>,
 
-    /// API key for --target; without it the target is asked for one
-    #[arg(long, value_name = "KEY", env = "LOADGEN_API_KEY", hide_env_values = true)]
+    /// API key for --target [default: the target is asked for one]
+    #[arg(long, value_name = "KEY", help_heading = TARGETS)]
     pub api_key: Option<String>,
 
-    /// File with one API key a line for --target, each of another organisation, 1 to 10000; the load goes round them
-    #[arg(long, value_name = "FILE")]
+    /// File with API keys for --target, one a line, 1 to 10000
+    ///
+    /// Each is of another organisation; the load goes round them
+    #[arg(long, value_name = "FILE", help_heading = TARGETS)]
     pub keys_file: Option<PathBuf>,
 
-    /// Modes of the reference server [default: null,cache-first,db-first]
-    #[arg(long, value_name = "MODE,…", value_delimiter = ',')]
+    /// Modes of the reference server: null, cache-first, journal-first, db-first [default: null,cache-first,db-first]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', help_heading = TARGETS)]
     pub mode: Vec<String>,
 
-    /// Polling policies of the reference server [default: wake]
-    #[arg(long, value_name = "POLICY,…", value_delimiter = ',')]
+    /// Polling policies of the reference server: fixed, adaptive, wake [default: wake]
+    #[arg(long, value_name = "POLICY,…", value_delimiter = ',', help_heading = TARGETS)]
     pub polling: Vec<String>,
 
-    /// Database of the servers that are started: `sqlite` (in a temporary folder) or postgres://USER@HOST:PORT/NAME (a fresh database is
-    /// made there for each repetition, and dropped) [default: sqlite]
-    #[arg(long, value_name = "DATABASE")]
+    /// Database of the servers that are started: sqlite or postgres://USER@HOST:PORT/NAME [default: sqlite]
+    ///
+    /// sqlite is a file in a temporary folder; on PostgreSQL a fresh database is made for each repetition, and dropped
+    #[arg(long, value_name = "DATABASE", help_heading = TARGETS)]
     pub database: Option<String>,
 
-    /// Fault that the reference server shall have, to see it found (see `loadgen serve --help`); repeatable
-    #[arg(long, value_name = "FAULT")]
+    /// Fault that the reference server shall have, to see it found (`loadgen serve --help` lists them); repeatable
+    #[arg(long, value_name = "FAULT", help_heading = TARGETS)]
     pub fault: Vec<String>,
 
     /// Events per second that are offered, 0.1 to 200000 [default: 1000]
-    #[arg(long, value_name = "PER_S")]
+    #[arg(long, value_name = "PER_S", value_parser = limit::RATE.number(), help_heading = LOAD)]
     pub rate: Option<f64>,
 
     /// How intended send times are drawn [default: poisson]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = LOAD)]
     pub arrivals: Option<Arrivals>,
 
-    /// How the rate changes over the steady phase: constant, 'ramp 100..5000', 'steps 1000,2000,4000' (equally long; add shuffled for
-    /// an order that the seed decides, mirrored for up and down again) or 'burst 10000 for 100ms every 1s' (--rate between the
-    /// bursts, each in the middle of its period). The warm-up runs at the rate with which it begins [default: constant]
-    #[arg(long, value_name = "SHAPE")]
+    /// How the rate changes over the steady phase: constant, ramp, steps or burst [default: constant]
+    ///
+    /// 'ramp 100..5000'; 'steps 1000,2000,4000' (equally long; add shuffled for an order that the seed decides, mirrored for up and down
+    /// again); 'burst 10000 for 100ms every 1s' (--rate between the bursts, each in the middle of its period). The warm-up runs at the
+    /// rate with which it begins
+    #[arg(long, value_name = "SHAPE", help_heading = LOAD)]
     pub shape: Option<AskedShape>,
 
-    /// Recorded timeline to send again in the steady phase, in place of --rate, --shape and --duration: CSV with a header and the columns
-    /// offset_s (or offset_ms, offset_us, offset_ns) and, if sizes were recorded, payload_bytes. The warm-up runs at its mean rate
-    #[arg(long, value_name = "FILE.csv")]
+    /// Recorded timeline to send again in the steady phase, in place of --rate, --shape and --duration
+    ///
+    /// CSV with a header and the columns offset_s (or offset_ms, offset_us, offset_ns) and, if sizes were recorded, payload_bytes. The
+    /// warm-up runs at its mean rate
+    #[arg(long, value_name = "FILE.csv", help_heading = LOAD)]
     pub replay: Option<PathBuf>,
 
     /// How many times as fast as it was recorded --replay is sent, 0.001 to 1000 [default: 1]
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = limit::REPLAY_SPEED.number(), help_heading = LOAD)]
     pub replay_speed: Option<f64>,
 
-    /// Length of the warm-up, which is not measured, such as 3s [default: 3s]
-    #[arg(long, value_name = "TIME")]
+    /// Length of the warm-up, which is not measured, 0s to 24h [default: 3s]
+    #[arg(long, value_name = "TIME", help_heading = PHASES)]
     pub warmup: Option<Span>,
 
-    /// Length of the steady phase, which is measured [default: 12s]
-    #[arg(long, value_name = "TIME")]
+    /// Length of the steady phase, which is measured, 100ms to 24h [default: 12s]
+    #[arg(long, value_name = "TIME", help_heading = PHASES)]
     pub duration: Option<Span>,
 
-    /// Length of the idle phase; 0s leaves it out [default: 20s]
-    #[arg(long, value_name = "TIME")]
+    /// Length of the idle phase, up to 24h; 0s leaves it out [default: 20s]
+    #[arg(long, value_name = "TIME", help_heading = PHASES)]
     pub idle: Option<Span>,
 
-    /// How long to wait after the load for acknowledged events to be persisted [default: 30s]
-    #[arg(long, value_name = "TIME")]
+    /// How long to wait after the load for acknowledged events to be persisted, 0s to 24h [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = PHASES)]
     pub drain_timeout: Option<Span>,
 
-    /// An answer that takes longer is timed out; an event that waits longer for a connection is not sent [default: 5s]
-    #[arg(long, value_name = "TIME")]
+    /// An answer that takes longer is timed out, 1ms to 24h [default: 5s]
+    ///
+    /// An event that waits longer for a connection is not sent
+    #[arg(long, value_name = "TIME", help_heading = CONNECTIONS)]
     pub request_timeout: Option<Span>,
 
-    /// What is asked of the target, by weight: ingest (one event), batch (--batch-events of them), inbox (read persisted events), ack (take
-    /// one out of the inbox), such as 'ingest 90, batch 5, inbox 4, ack 1' [default: ingest 1]
-    #[arg(long, value_name = "OPERATION WEIGHT, …")]
+    /// What is asked of the target, by weight, such as 'ingest 90, batch 5, inbox 4, ack 1' [default: ingest 1]
+    ///
+    /// ingest (one event), batch (--batch-events of them), inbox (read persisted events), ack (take one out of the inbox)
+    #[arg(long, value_name = "OPERATION WEIGHT, …", help_heading = LOAD)]
     pub mix: Option<AskedMix>,
 
     /// Events in one batch, 1 to 1000 [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit::BATCH_EVENTS.number(), help_heading = LOAD)]
     pub batch_events: Option<u32>,
 
     /// Protocol of the load's connections [default: 1.1]
-    #[arg(long, value_enum, value_name = "VERSION")]
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = CONNECTIONS)]
     pub http: Option<Http>,
 
     /// Connections, all opened before the warm-up, 1 to 10000; --streams requests at a time on each [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit::CONNECTIONS.number(), help_heading = CONNECTIONS)]
     pub connections: Option<u32>,
 
     /// Concurrent requests on one HTTP/2 connection, 1 to 1000 [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit::STREAMS.number(), help_heading = CONNECTIONS)]
     pub streams: Option<u32>,
 
-    /// How to wait for what is due: sleep (cheapest; as late as the machine takes to wake up, some 50 µs), hybrid (sleeps, and spins for
-    /// as long as sleeps end late, 100 µs at most) or spin (a core for the generator alone; on a machine with fewer than two cores to
-    /// spare that delays the target) [default: hybrid]
-    #[arg(long, value_enum, value_name = "HOW")]
+    /// How to wait for what is due [default: hybrid]
+    ///
+    /// sleep is cheapest, and as late as the machine takes to wake up, some 50 µs; hybrid sleeps, and spins for as long as sleeps end late,
+    /// 100 µs at most; spin takes a core for the generator alone, which on a machine with fewer than two cores to spare delays the target
+    #[arg(long, value_enum, value_name = "HOW", help_heading = LOAD)]
     pub pacing: Option<AskedPacing>,
 
     /// Certificate (PEM) of an authority to trust beside the system's, for https targets
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CONNECTIONS)]
     pub tls_ca: Option<PathBuf>,
 
     /// Do not verify the certificates of https targets; the result says so
-    #[arg(long)]
+    #[arg(long, help_heading = CONNECTIONS)]
     pub tls_insecure: bool,
 
-    /// Size of each event's JSON payload in bytes, 37 to 262144: one for all, a range such as 100..2000 (each size equally often), or
-    /// 'lognormal 256 p99 4000' (median and p99); with --replay for events without a recorded size [default: 256]
-    #[arg(long, value_name = "BYTES")]
+    /// Size of each event's JSON payload in bytes, 37 to 262144 [default: 256]
+    ///
+    /// One for all, a range such as 100..2000 (each size equally often), or 'lognormal 256 p99 4000' (median and p99); with --replay for
+    /// events without a recorded size
+    #[arg(long, value_name = "BYTES", help_heading = LOAD)]
     pub payload_bytes: Option<AskedSizes>,
 
     /// Share of events, 0 to 0.9, that repeat an acknowledged one and must be refused with 409 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = limit::DUPLICATES_SHARE.number(), help_heading = LOAD)]
     pub duplicates_share: Option<f64>,
 
     /// Organisations (API keys) that the load is spread over, 1 to 10000 [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit::ORGANIZATIONS.number(), help_heading = LOAD)]
     pub organizations: Option<u32>,
 
-    /// Seed of the schedule, the payloads and the repeats [default: 1]
-    #[arg(long)]
+    /// Seed of the schedule, the payloads and the repeats, a whole number [default: 1]
+    #[arg(long, value_name = "N", value_parser = limit::SEED.number(), help_heading = LOAD)]
     pub seed: Option<u64>,
 
-    /// Measure everything this often, each time with a fresh server, in an order that the seed decides [default: 1]
-    #[arg(long, value_name = "N")]
+    /// Measure everything this often, 1 to 1000 times [default: 1]
+    ///
+    /// Each time with a fresh server, in an order that the seed decides
+    #[arg(long, value_name = "N", value_parser = limit::REPEAT.number(), help_heading = PHASES)]
     pub repeat: Option<u32>,
 
     /// Objective such as 'response_time.p99 < 1ms' or 'cache-first: ledger.lost == 0'; repeatable
-    #[arg(long, value_name = "OBJECTIVE")]
+    #[arg(long, value_name = "OBJECTIVE", help_heading = JUDGING)]
     pub slo: Vec<String>,
 
     /// Do not reconcile what was acknowledged with what is persisted (for a target that cannot show what it keeps)
-    #[arg(long)]
+    #[arg(long, help_heading = JUDGING)]
     pub no_ledger: bool,
 
-    /// Have every event delivered by webhook, to a receiver that runs inside of the generator at 127.0.0.1, and enter into the ledger what
-    /// came: missing, repeated, altered, badly signed, out of order, and how long it took. A target that already runs must be on this
-    /// machine and have leave to use such addresses (the reference server: --webhook-private-addresses)
-    #[arg(long)]
+    /// Have every event delivered by webhook, and enter into the ledger what came
+    ///
+    /// The receiver runs inside of the generator, at 127.0.0.1. Told is what is missing, repeated, altered, badly signed, out of order, and
+    /// how long it took. A target that already runs must be on this machine and have leave to use such addresses (the reference server:
+    /// --webhook-private-addresses)
+    #[arg(long, help_heading = JUDGING)]
     pub webhooks: bool,
 
     /// Do not measure the floor of this machine before the first repetition (a server that does nothing, for four seconds)
-    #[arg(long)]
+    #[arg(long, help_heading = JUDGING)]
     pub no_calibration: bool,
 
-    /// First events of a repetition that the ledger keeps, at 90 bytes of memory each, 1 to 10^9; what is acknowledged of later ones is
-    /// unverified, and the result says so [default: 20000000]
-    #[arg(long, value_name = "N")]
+    /// First events of a repetition that the ledger keeps, at 90 bytes of memory each, 1 to 1000000000 [default: 20000000]
+    ///
+    /// What is acknowledged of later ones is unverified, and the result says so
+    #[arg(long, value_name = "N", value_parser = limit::LEDGER_EVENTS.number(), help_heading = JUDGING)]
     pub ledger_events_max: Option<u64>,
 
     /// Name of the plan (in a file).

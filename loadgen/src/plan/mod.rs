@@ -1,15 +1,16 @@
 //! What to measure: the same keys as flags and in a TOML file, checked and with every default filled in.
 //!
 //! A flag wins over the file, the file over the default. The result is [`reports::model::Plan`], which every result carries.
-//! [`asked`] has the keys, [`spelling`] how their values are written; `resolve` checks them, `arriving` what says when events are due,
-//! `variants` what says what is measured, `profiled` whether targets with a profile can do it.
+//! [`asked`] has the keys, [`spelling`] how their values are written, [`limit`] what their numbers may be; `resolve` checks them,
+//! `arriving` what says when events are due, `variants` what says what is measured, `profiled` whether targets with a profile can do it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reports::model;
 
+use crate::nearest::nearest_path;
 use crate::payload::Sizes;
 use crate::profile::{Profile, ProfileError};
 use crate::replay::{ReplayError, Timeline};
@@ -19,12 +20,14 @@ use crate::target::Reach;
 mod arriving;
 pub mod asked;
 mod check;
+pub mod limit;
 mod profiled;
 mod resolve;
 pub mod spelling;
 mod variants;
 
 pub use self::asked::{Asked, BUILT_IN};
+pub use self::resolve::scheme;
 
 /// A plan that can be followed, and what of it is not for the result: secrets, what was read from files, and where the database
 /// really is.
@@ -81,7 +84,7 @@ impl Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// No such file, or not readable.
-    #[error("cannot read plan {path}: {source}")]
+    #[error("cannot read plan {path}: {source}; {}", remedy(path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -89,7 +92,7 @@ pub enum PlanError {
         source: std::io::Error,
     },
     /// A file that the plan names is not there, or not readable.
-    #[error("{key} {path}: {source}")]
+    #[error("{key} = {path}: {source}; {}", remedy(path))]
     File {
         /// Flag, as typed.
         key: &'static str,
@@ -119,7 +122,7 @@ pub enum PlanError {
         /// What is wrong.
         problem: String,
         /// What to do.
-        remedy: &'static str,
+        remedy: String,
     },
     /// A target's profile that is none.
     #[error("--target: {0}")]
@@ -130,6 +133,10 @@ pub enum PlanError {
     /// A recording that cannot be replayed.
     #[error("--replay: {0}")]
     Replay(#[from] ReplayError),
+}
+
+fn remedy(path: &Path) -> String {
+    nearest_path(path).map_or_else(|| "give a file that can be read".to_owned(), |near| format!("did you mean {near}?"))
 }
 
 #[cfg(test)]

@@ -9,20 +9,15 @@ use reports::objective;
 
 use super::arriving::Arriving;
 use super::asked::Asked;
-use super::check::{LEAVE_ONE_OUT, milliseconds, read_file, within, wrong};
+use super::check::{LEAVE_ONE_OUT, read_file, wrong};
+use super::limit::{self, milliseconds};
 use super::spelling::{AskedSizes, Http};
 use super::{PlanError, Resolved, ServerBuild, profiled};
-use crate::payload::{EVENT_FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN, Sizes};
+use crate::payload::{EVENT_FRAME_BYTES_MAX, Sizes};
 use crate::profile::{DatabaseKind, Profile};
 use crate::replay::Timeline;
 
-const CONNECTIONS_MAX: u32 = 10_000;
-const STREAMS_MAX: u32 = 1_000;
-const ORGANIZATIONS_MAX: u32 = 10_000;
-const REPEAT_MAX: u32 = 1_000;
-const LEDGER_EVENTS_MAX: u64 = 1_000_000_000;
 /// What the contract allows in one batch.
-const BATCH_EVENTS_MAX: u32 = 1_000;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
@@ -45,7 +40,7 @@ impl Asked {
         let tls_ca = self.tls_ca()?;
         let (keys, organizations) = self.organizations()?;
         self.check_webhooks()?;
-        let share = within("--duplicates-share", self.duplicates_share.unwrap_or(0.0), 0.0, 0.9, "of all events")?;
+        let share = limit::DUPLICATES_SHARE.check("--duplicates-share", self.duplicates_share.unwrap_or(0.0))?;
         let plan = model::Plan {
             name: self.name.unwrap_or_else(|| "default".to_owned()),
             variants,
@@ -60,10 +55,10 @@ impl Asked {
             drain_timeout_ms: milliseconds("--drain-timeout", self.drain_timeout, 30_000, 0)?,
             request_timeout_ms: milliseconds("--request-timeout", self.request_timeout, 5_000, 1)?,
             mix: self.mix.map_or_else(Mix::default, |asked| asked.0),
-            batch_events: within("--batch-events", self.batch_events.unwrap_or(10), 1, BATCH_EVENTS_MAX, "events")?,
+            batch_events: limit::BATCH_EVENTS.check("--batch-events", self.batch_events.unwrap_or(10))?,
             pacing: self.pacing.map_or_else(Default::default, Into::into),
             http,
-            connections: within("--connections", self.connections.unwrap_or(64), 1, CONNECTIONS_MAX, "connections")?,
+            connections: limit::CONNECTIONS.check("--connections", self.connections.unwrap_or(64))?,
             streams,
             tls_ca: self.tls_ca.map(|path| path.display().to_string()),
             tls_insecure: self.tls_insecure,
@@ -73,18 +68,13 @@ impl Asked {
             duplicates_share: share,
             organizations,
             seed: self.seed.unwrap_or(1),
-            repeat: within("--repeat", self.repeat.unwrap_or(1), 1, REPEAT_MAX, "repetitions")?,
+            repeat: limit::REPEAT.check("--repeat", self.repeat.unwrap_or(1))?,
             objectives: self.slo,
             ledger: !self.no_ledger,
             webhooks: self.webhooks,
             calibration: !self.no_calibration,
-            ledger_events_max: within(
-                "--ledger-events-max",
-                self.ledger_events_max.unwrap_or(model::LEDGER_EVENTS_MAX_DEFAULT),
-                1,
-                LEDGER_EVENTS_MAX,
-                "events",
-            )?,
+            ledger_events_max: limit::LEDGER_EVENTS
+                .check("--ledger-events-max", self.ledger_events_max.unwrap_or(model::LEDGER_EVENTS_MAX_DEFAULT))?,
         };
         check_batches(&plan, timeline.as_ref())?;
         for profile in profiles.values() {
@@ -95,7 +85,7 @@ impl Asked {
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {
-        let size = |bytes| within("--payload-bytes", bytes, PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX, "bytes");
+        let size = |bytes| limit::PAYLOAD_BYTES.check("--payload-bytes", bytes);
         let ordered = |low: u32, high: u32, problem: &str| {
             let refused = || wrong("--payload-bytes", format!("{low}..{high}"), problem, "write the smaller one first");
             if low <= high { Ok((size(low)?, size(high)?)) } else { Err(refused()) }
@@ -115,7 +105,7 @@ impl Asked {
 
     fn protocol(&self) -> Result<(HttpVersion, u32), PlanError> {
         let http = self.http.unwrap_or(Http::Http1);
-        let streams = within("--streams", self.streams.unwrap_or(1), 1, STREAMS_MAX, "streams")?;
+        let streams = limit::STREAMS.check("--streams", self.streams.unwrap_or(1))?;
         if http == Http::Http1 && streams > 1 {
             let problem = "HTTP/1.1 carries one request at a time on a connection";
             return Err(wrong("--streams", streams, problem, "add --http 2, or use more --connections"));
@@ -162,8 +152,7 @@ impl Asked {
 
     /// The keys that are known, and the number of organisations.
     fn organizations(&self) -> Result<(Vec<String>, u32), PlanError> {
-        let asked = self.organizations.unwrap_or(1);
-        let asked = within("--organizations", asked, 1, ORGANIZATIONS_MAX, "organisations")?;
+        let asked = limit::ORGANIZATIONS.check("--organizations", self.organizations.unwrap_or(1))?;
         let Some(path) = &self.keys_file else {
             if self.api_key.is_some() && asked > 1 {
                 let problem = "does not go with --api-key (or LOADGEN_API_KEY), which is the key of one";
@@ -207,13 +196,17 @@ impl Asked {
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(Some(url.to_owned())),
             Some(other) => Err(wrong(
                 "--database",
-                // Not what follows: in a URL that is nearly right that is a password.
-                other.split("://").next().unwrap_or_default(),
+                scheme(other),
                 "is no database that the reference server can be started on",
                 "give sqlite (a file in a temporary folder) or postgres://USER@HOST:PORT/NAME",
             )),
         }
     }
+}
+
+/// Of a database that is none, what may be shown: what follows is a password in a URL that is nearly right.
+pub fn scheme(url: &str) -> &str {
+    url.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default()
 }
 
 /// The kinds of databases that servers are started on.
@@ -268,8 +261,8 @@ fn keys(path: &Path) -> Result<Vec<String>, PlanError> {
         if !seen.insert(key) {
             return refuse(format!("line {line} repeats a key"), "leave it out");
         }
-        if keys.len() == ORGANIZATIONS_MAX as usize {
-            return refuse(format!("has more than {ORGANIZATIONS_MAX} keys"), "leave some out");
+        if keys.len() == limit::ORGANIZATIONS.max as usize {
+            return refuse(format!("has more than {} keys", limit::ORGANIZATIONS.max), "leave some out");
         }
         keys.push(key.to_owned());
     }

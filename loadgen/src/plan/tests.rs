@@ -136,7 +136,10 @@ fn targets_that_cannot_be_driven_are_refused_with_the_remedy() {
             [&https[..], &pem, &["--tls-insecure"]].concat(),
             format!("--tls-ca = /no/ca.pem: does not go with --tls-insecure, which verifies nothing; {one}"),
         ),
-        ([&https[..], &pem].concat(), "--tls-ca /no/ca.pem: No such file or directory (os error 2)".to_owned()),
+        (
+            [&https[..], &pem].concat(),
+            "--tls-ca = /no/ca.pem: No such file or directory (os error 2); give a file that can be read".to_owned(),
+        ),
     ] {
         assert_refused(&arguments, &expected);
     }
@@ -374,7 +377,7 @@ fn keys_come_from_a_file_and_only_their_number_is_in_the_plan() {
     let refused = |more: &[&str], expected: &str| {
         assert_refused(&[&["--keys-file", "/no/keys"], more].concat(), expected);
     };
-    refused(&url, "--keys-file /no/keys: No such file or directory (os error 2)");
+    refused(&url, "--keys-file = /no/keys: No such file or directory (os error 2); give a file that can be read");
     refused(
         &[],
         "--keys-file = /no/keys: is for --target: the reference server gives keys of its own; use --organizations",

@@ -10,6 +10,7 @@ use url::Url;
 use super::PlanError;
 use super::asked::{Asked, is_url};
 use super::check::{LEAVE_ONE_OUT, wrong};
+use crate::nearest::{did_you_mean, nearest_path};
 use crate::profile::Profile;
 
 const NO_TARGET: &str = "is no target";
@@ -58,7 +59,7 @@ impl Asked {
         for target in &self.target {
             let variant = match is_url(target) {
                 true => running(target)?,
-                false if !Path::new(target).exists() => return Err(wrong("--target", target, NO_TARGET, TARGETS)),
+                false if !Path::new(target).exists() => return Err(no_such_target(target)),
                 false => {
                     let profile = Arc::new(Profile::load(Path::new(target))?);
                     let variant = profile.variant();
@@ -93,6 +94,11 @@ impl Asked {
     }
 }
 
+fn no_such_target(path: &str) -> PlanError {
+    let meant = nearest_path(Path::new(path)).map(|near| format!("did you mean {near}? "));
+    wrong("--target", path, NO_TARGET, meant.unwrap_or_default() + TARGETS)
+}
+
 fn running(url: &str) -> Result<Variant, PlanError> {
     let name = target_name(url)?;
     Ok(Variant { name, url: Some(url.to_owned()), mode: None, polling: None, role: None, profile: None })
@@ -117,5 +123,7 @@ fn known(key: &'static str, value: &str, all: &[String]) -> Result<(), PlanError
         return Ok(());
     }
     let problem = format!("is unknown; allowed: {}", all.join(", "));
-    Err(wrong(key, value, problem, "choose one or more of these, separated by commas"))
+    let remedy =
+        did_you_mean(value, all.iter().map(String::as_str), "choose one or more of these, separated by commas");
+    Err(wrong(key, value, problem, remedy))
 }

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::read::{Document, Mistake, Placed, Section};
 use super::{Action, DatabaseKind, KeySource, Persisted, Pids, Profile, Text};
 use crate::dialect::{Dialect, Ingest, KeyHeader, KeyRoute, Ready, Routes, Statuses};
+use crate::nearest::nearest;
 use crate::payload::{self, BodyTemplate};
 
 const NAME_CHARACTERS_MAX: usize = 40;
@@ -199,11 +200,11 @@ impl<'t> Builder<'_, 't> {
 
     fn unknown_placeholder(&mut self, line: usize, key: &str, name: &str, values: &[&'static str]) {
         let problem = format!("has {{{name}}}, which stands for nothing here");
-        let remedy = match values.iter().map(|known| (strsim::osa_distance(known, name), *known)).min() {
+        let remedy = match nearest(name, values.iter().copied()) {
             _ if name.starts_with("database") && !values.contains(&OF_DATABASE[0]) => {
                 "say with [database] kind which one it has".to_owned()
             }
-            Some((distance, known)) if distance <= 2 => format!("did you mean {{{known}}}?"),
+            Some(known) => format!("did you mean {{{known}}}?"),
             _ if values.is_empty() => "only {env.NAME} may be in braces here".to_owned(),
             _ => {
                 let known: Vec<String> = values.iter().map(|known| format!("{{{known}}}")).collect();

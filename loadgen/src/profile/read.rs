@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::nearest::did_you_mean;
+
 /// What is wrong with one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -234,11 +236,8 @@ impl<'t> Section<'t> {
     pub fn finish(self, document: &mut Document<'_>) {
         let own = self.name;
         for (key, (line, _)) in &self.values {
-            let near = self.asked.iter().map(|known| (strsim::osa_distance(known, key), *known)).min();
-            let remedy = match near {
-                Some((distance, known)) if distance <= 1 + key.len() / 4 => format!("did you mean {known}?"),
-                _ => format!("leave it out; known here: {}", self.asked.join(", ")),
-            };
+            let otherwise = format!("leave it out; known here: {}", self.asked.join(", "));
+            let remedy = did_you_mean(key, self.asked.iter().copied(), &otherwise);
             let key = if own.is_empty() { key.clone() } else { format!("[{own}] {key}") };
             document.add(*line, &key, "is no key of a profile", remedy);
         }

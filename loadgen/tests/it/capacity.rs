@@ -115,6 +115,7 @@ fn what_the_search_decides_itself_cannot_be_asked_for() {
         (&["--rate-min", "500", "--rate-max", "100"], "the smaller one first"),
         (&["--resolution", "0%"], "allowed: 0.5% to 100%"),
         (&["--slo", "cache-first: response_time.p50 < 2 x db-first"], "a trial has only one"),
+        (&["--rate-min", "100", "--slo", "response_time.p99 < 10ms"], "allowed: 184 events per second"),
     ] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("capacity").args(arguments).output();
         let output = output.expect("the program runs");

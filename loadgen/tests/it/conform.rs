@@ -268,12 +268,12 @@ fn a_dead_target_is_invalid_and_what_cannot_be_followed_is_refused() {
     assert!(dead.text.contains("onnection refused"), "{}", dead.text);
     for (arguments, says) in [
         (&["--mode", "cache-frist"][..], "is unknown"),
-        (&["--database", "mysql"], "give sqlite or postgres://"),
+        (&["--database", "mysql"], "allowed: sqlite, postgres://USER@HOST:PORT/NAME; give one or both"),
         (&["--database", "sqlite,sqlite"], "is there twice"),
         (&["--rule", "Z9"], "is no rule of the contract; allowed: A1, A2"),
         (&["--target", "nonsense"], "is no target"),
         (&["--server", "/nowhere/at/all"], "no such file"),
-        (&["--target", "http://127.0.0.1:1", "--mode", "null"], "cannot be used with"),
+        (&["--target", "http://127.0.0.1:1", "--mode", "null"], "does not go with"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("conform").args(arguments).output();
         let output = output.expect("the program runs");

@@ -104,7 +104,7 @@ fn what_cannot_be_tested_is_refused_before_anything_is_started() {
     for (arguments, says) in [
         (&["--mode", "null"][..], "keeps nothing"),
         (&["--mode", "cache-frist"], "is unknown"),
-        (&["--database", "mysql"], "give sqlite, postgres or"),
+        (&["--database", "mysql"], "allowed: sqlite, postgres, postgres://USER@HOST:PORT/NAME; give one or more"),
         (&["--database", "sqlite,sqlite"], "is there twice"),
         (&["--kill", "power", "--database", "postgres://h/d"], "whose disk is not ours to cut"),
         (&["--load-max", "1ms"], "allowed: 50ms to 60s"),

@@ -3,6 +3,7 @@
 mod bad_targets;
 mod calibrate;
 mod capacity;
+mod command_line;
 mod conform;
 mod crash;
 mod gate;
@@ -14,5 +15,6 @@ mod profiles;
 mod proxy;
 mod reference;
 mod support;
+mod surroundings;
 mod truth;
 mod wire;

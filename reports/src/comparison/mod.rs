@@ -5,7 +5,7 @@
 //! apart has a letter in common. Results of unlike plans or machines are refused.
 
 mod build;
-mod likeness;
+pub(crate) mod likeness;
 mod limits;
 mod ratio;
 mod show;

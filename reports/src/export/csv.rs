@@ -1,5 +1,7 @@
-//! Comma-separated values (RFC 4180): one row a result, then one row an interval of it. What was not measured is an empty field.
+//! Comma-separated values (RFC 4180): of a run one row a result, then one row an interval of it; of a gate one row a round. What was not
+//! measured is an empty field.
 
+use crate::gate::model::{Gate, Metric, Order, Pair, Round};
 use crate::model::{Interval, Outcomes, Run, TargetResult, Times};
 use crate::summary;
 
@@ -50,6 +52,45 @@ pub fn csv(run: &Run) -> String {
         }
     }
     text
+}
+
+/// The columns of a gate before those of its metrics.
+const GATE_COLUMNS: [&str; 8] = ["gate_id", "stage", "pair", "order", "side", "left_out", "samples", "failure"];
+/// A column for each metric, and those of the ledger.
+const GATE_WIDTH: usize = GATE_COLUMNS.len() + Metric::ALL.len() + 4;
+
+/// The gate: a row a round, `stage` is `pair` or `confirmation`.
+pub fn of_gate(gate: &Gate) -> String {
+    let metrics =
+        Metric::ALL.map(|metric| metric.measure().replace('-', "_") + "_" + &metric.unit().replace('/', "_per_"));
+    let ledger = ["acknowledged", "lost", "duplicated", "altered"].map(str::to_owned);
+    let headings = GATE_COLUMNS.map(str::to_owned).into_iter().chain(metrics).chain(ledger);
+    let mut text = line(filled::<GATE_WIDTH>(headings));
+    let again =
+        gate.confirmation.iter().flat_map(|confirmation| &confirmation.pairs).map(|pair| ("confirmation", pair));
+    for (stage, pair) in gate.pairs.iter().map(|pair| ("pair", pair)).chain(again) {
+        for (side, round) in [("baseline", &pair.baseline), ("candidate", &pair.candidate)] {
+            text += &line(round_row(&gate.gate_id, stage, pair, side, round));
+        }
+    }
+    text
+}
+
+fn round_row(gate_id: &str, stage: &str, pair: &Pair, side: &str, round: &Round) -> [String; GATE_WIDTH] {
+    let order = match pair.order {
+        Order::BaselineFirst => "baseline_first",
+        Order::CandidateFirst => "candidate_first",
+        Order::Stored => "stored",
+    };
+    let fields = [gate_id, stage, &pair.number.to_string(), order, side].map(str::to_owned).into_iter();
+    let fields =
+        fields.chain([maybe(pair.left_out.as_ref()), round.samples.to_string(), maybe(round.failure.as_ref())]);
+    let fields = fields.chain(Metric::ALL.map(|metric| maybe(metric.value(round))));
+    filled(
+        fields
+            .chain([maybe(round.acknowledged)])
+            .chain([round.lost, round.duplicated, round.corrupted].map(|n| n.to_string())),
+    )
 }
 
 fn result_row(run: &Run, r: &TargetResult) -> [String; COLUMNS.len()] {
@@ -111,13 +152,14 @@ fn maybe(value: Option<impl ToString>) -> String {
 }
 
 /// The fields in front, and empty ones for the rest.
-fn filled(fields: impl Iterator<Item = String>) -> [String; COLUMNS.len()] {
-    let mut row = [const { String::new() }; COLUMNS.len()];
+fn filled<const N: usize>(fields: impl Iterator<Item = String>) -> [String; N] {
+    let mut row = [const { String::new() }; N];
     row.iter_mut().zip(fields).for_each(|(place, field)| *place = field);
     row
 }
 
-fn line(fields: [String; COLUMNS.len()]) -> String {
+/// Fields as a line.
+fn line<const N: usize>(fields: [String; N]) -> String {
     let quoted = fields.map(|field| match field.contains([',', '"', '\r', '\n']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
         false => field,

@@ -1,9 +1,12 @@
-//! JUnit XML: one suite a target of `conform`, with one case a rule; one suite for the objectives and the ledger of a run that measured.
+//! JUnit XML: one suite a target of `conform`, with one case a rule; one suite for the objectives and the ledger of a run that measured; one
+//! suite for a gate, with one case a gated metric.
 //!
 //! Written by hand: the format is two elements, and a crate for it brings a dozen others.
 
 use crate::conform;
 use crate::format;
+use crate::gate::model::{Gate, GateOutcome, MetricResult};
+use crate::gate::show;
 use crate::model::{Conformance, Outcome, RuleOutcome, RuleResult, Run};
 use crate::objective;
 
@@ -22,33 +25,49 @@ enum Result {
     Skipped { message: String },
 }
 
+/// One `<testsuite>`.
+struct Suite {
+    name: String,
+    seconds: f64,
+    cases: Vec<Case>,
+}
+
 /// The run as JUnit XML.
 pub fn junit(run: &Run) -> String {
-    let mut suites: Vec<(String, Option<f64>, Vec<Case>)> = run
-        .conformance
-        .iter()
-        .map(|found| (found.target.clone(), Some(found.seconds), conformance_cases(found)))
-        .collect();
+    let suite = |found: &Conformance| Suite {
+        name: found.target.clone(),
+        seconds: found.seconds,
+        cases: conformance_cases(found),
+    };
+    let mut suites: Vec<Suite> = run.conformance.iter().map(suite).collect();
     if run.conformance.is_empty() || !run.results.is_empty() {
-        suites.push((run.plan.name.clone(), Some(run.seconds), run_cases(run)));
+        suites.push(Suite { name: run.plan.name.clone(), seconds: run.seconds, cases: run_cases(run) });
     }
-    let all = || suites.iter().flat_map(|(_, _, cases)| cases);
+    document(&run.tool.name, &run.started_at, run.seconds, &suites)
+}
+
+/// The decision of a gate as JUnit XML.
+pub fn of_gate(gate: &Gate) -> String {
+    let suite = Suite { name: "performance gate".to_owned(), seconds: gate.seconds, cases: gate_cases(gate) };
+    document(&gate.tool.name, &gate.started_at, gate.seconds, &[suite])
+}
+
+fn document(tool: &str, started_at: &str, seconds: f64, suites: &[Suite]) -> String {
     let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"{}\"{} time=\"{:.3}\">\n",
-        escaped(&run.tool.name),
-        counts(all()),
-        run.seconds
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"{}\"{} time=\"{seconds:.3}\">\n",
+        escaped(tool),
+        counts(suites.iter().flat_map(|suite| &suite.cases)),
     );
-    for (name, seconds, cases) in &suites {
-        let time = seconds.map(|seconds| format!(" time=\"{seconds:.3}\"")).unwrap_or_default();
-        let at = run.started_at.split('.').next().unwrap_or_default().trim_end_matches('Z');
+    let at = started_at.split('.').next().unwrap_or_default().trim_end_matches('Z');
+    for suite in suites {
         text += &format!(
-            "  <testsuite name=\"{}\"{}{time} timestamp=\"{}\">\n",
-            escaped(name),
-            counts(cases.iter()),
+            "  <testsuite name=\"{}\"{} time=\"{:.3}\" timestamp=\"{}\">\n",
+            escaped(&suite.name),
+            counts(suite.cases.iter()),
+            suite.seconds,
             escaped(at)
         );
-        cases.iter().for_each(|case| text += &element(case));
+        suite.cases.iter().for_each(|case| text += &element(case));
         text += "  </testsuite>\n";
     }
     text + "</testsuites>\n"
@@ -154,6 +173,36 @@ fn run_cases(run: &Run) -> Vec<Case> {
         },
     };
     objectives.chain([verdict]).collect()
+}
+
+/// Gated metrics, one a case; and the verdict, which also knows of losses.
+fn gate_cases(gate: &Gate) -> Vec<Case> {
+    let metrics = gate.metrics.iter().filter_map(|metric| {
+        let result = gate_result(metric.outcome?, &metric_sentence(metric), &metric.notes.join("\n"));
+        Some(Case { class: "metric".to_owned(), name: metric.metric.title().to_owned(), seconds: None, result })
+    });
+    let (first, all) = (gate.verdict.reasons.first().map_or("", String::as_str), gate.verdict.reasons.join("\n"));
+    let verdict = Case {
+        class: "verdict".to_owned(),
+        name: "the candidate as a whole".to_owned(),
+        seconds: Some(gate.seconds),
+        result: gate_result(gate.verdict.outcome, first, &all),
+    };
+    metrics.chain([verdict]).collect()
+}
+
+fn gate_result(outcome: GateOutcome, sentence: &str, text: &str) -> Result {
+    match outcome {
+        GateOutcome::Pass | GateOutcome::Improved => Result::Passed,
+        GateOutcome::Regressed => Result::Failed { message: sentence.to_owned(), text: text.to_owned() },
+        GateOutcome::Inconclusive => Result::Skipped { message: format!("inconclusive: {sentence}") },
+        GateOutcome::Invalid => Result::Error { message: format!("invalid: {sentence}") },
+    }
+}
+
+fn metric_sentence(metric: &MetricResult) -> String {
+    let [_, baseline, candidate, change, between, allowed, _] = show::row(metric);
+    format!("{baseline} → {candidate}: {change} ({between}), allowed {allowed}")
 }
 
 /// For XML 1.0: its five special characters, and none that it does not allow at all.

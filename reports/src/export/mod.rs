@@ -1,5 +1,5 @@
-//! A run in the formats of other tools. Each is made from `run.v1` alone, and read by a reader that is not ours in the tests of this
-//! module or in `scripts/exports`.
+//! A run or a gate in the formats of other tools. Each is made from `run.v1` or `gate.v1` alone, and read by a reader that is not ours in the
+//! tests of this module or in `scripts/exports`.
 
 mod csv;
 mod hlog;
@@ -9,11 +9,15 @@ mod numbers;
 mod openmetrics;
 mod trackers;
 
+use crate::gate::model::Gate;
+use crate::gate::show;
 use crate::histogram::DecodeError;
 use crate::model::Run;
 
+pub use self::csv::csv;
 pub use self::junit::junit;
 pub use self::markdown::{COMMENT_BYTES_MAX, COMMENT_MARK, SUMMARY_BYTES_MAX};
+pub(crate) use self::numbers::is_known;
 
 /// What a run can be made into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +89,24 @@ pub fn export(run: &Run, format: Format) -> Result<String, DecodeError> {
         Format::Bmf => trackers::bmf(run),
         Format::GithubSmaller => trackers::github(run, numbers::Better::Smaller),
         Format::GithubBigger => trackers::github(run, numbers::Better::Bigger),
-        Format::Csv => csv::csv(run),
+        Format::Csv => csv(run),
         Format::Hlog => hlog::hlog(run)?,
         Format::OpenMetrics => openmetrics::openmetrics(run),
+    })
+}
+
+/// The decision of a gate in this format; `None`: a gate keeps no histograms, and `hlog` is made of those.
+pub fn export_gate(gate: &Gate, format: Format) -> Option<String> {
+    Some(match format {
+        Format::Markdown => show::markdown(gate),
+        Format::MarkdownComment => format!("{COMMENT_MARK}\n{}", show::markdown(gate)),
+        Format::Junit => junit::of_gate(gate),
+        Format::Bmf => trackers::gate_bmf(gate),
+        Format::GithubSmaller => trackers::gate_github(gate, numbers::Better::Smaller),
+        Format::GithubBigger => trackers::gate_github(gate, numbers::Better::Bigger),
+        Format::Csv => csv::of_gate(gate),
+        Format::Hlog => return None,
+        Format::OpenMetrics => openmetrics::of_gate(gate),
     })
 }
 
@@ -105,5 +124,46 @@ mod tests {
                 assert_eq!(Format::from_name(format.name()), Some(format));
             }
         }
+    }
+
+    fn a_gate() -> Gate {
+        let text = include_str!("../../../regressions/cpu-20-percent/gate.json");
+        crate::gate::file::read(text).unwrap()
+    }
+
+    #[test]
+    fn a_gate_can_be_made_into_every_format_but_that_of_histograms() {
+        for format in Format::ALL {
+            let text = export_gate(&a_gate(), format);
+            assert_eq!(text.is_none(), format == Format::Hlog, "{}", format.name());
+            assert!(text.is_none_or(|text| !text.is_empty()), "{}", format.name());
+        }
+    }
+
+    #[test]
+    fn a_regressed_metric_is_a_failure_and_an_open_one_no_pass() {
+        let text = export_gate(&a_gate(), Format::Junit).unwrap();
+        assert!(text.contains("tests=\"7\" failures=\"3\" errors=\"0\" skipped=\"1\""), "{text}");
+        assert!(text.contains("name=\"CPU per event\">\n      <failure message="), "{text}");
+        assert!(text.contains("name=\"response time p99\">\n      <skipped message=\"inconclusive: "), "{text}");
+    }
+
+    #[test]
+    fn each_round_of_a_gate_is_a_row() {
+        let gate = a_gate();
+        let text = export_gate(&gate, Format::Csv).unwrap();
+        let again = gate.confirmation.as_ref().map_or(0, |confirmation| confirmation.pairs.len());
+        assert_eq!(text.lines().count(), 1 + 2 * (gate.pairs.len() + again));
+        let first = text.lines().nth(1).unwrap();
+        let p50 = gate.pairs[0].baseline.response_time_ns_p50.unwrap();
+        assert!(first.contains(",pair,1,") && first.contains(&format!(",{p50},")), "{first}");
+    }
+
+    #[test]
+    fn trackers_keep_the_side_that_stays() {
+        let text = export_gate(&a_gate(), Format::GithubSmaller).unwrap();
+        assert!(text.contains("\"candidate server-cpu-per-event\"") && !text.contains("baseline"), "{text}");
+        let text = export_gate(&a_gate(), Format::Bmf).unwrap();
+        assert!(text.contains("\"baseline\"") && text.contains("\"candidate\""), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! The numbers that trackers of benchmarks follow: one a variant, with the spread of its repetitions.
 
 use crate::format;
+use crate::gate::model::{Gate, Metric};
 use crate::model::{Run, TargetResult, Times};
 use crate::stats::{self, Spread};
 use crate::summary::{self, Group};
@@ -72,6 +73,22 @@ pub fn numbers(run: &Run) -> Vec<Number> {
         }));
     }
     numbers
+}
+
+/// What a gate measured of either side, over the rounds that count.
+pub fn of_gate(gate: &Gate) -> Vec<Number> {
+    let pairs = || gate.pairs.iter().filter(|pair| pair.left_out.is_none());
+    let number = |side: &str, metric: Metric, values: Vec<f64>| {
+        let spread = stats::spread(&values)?;
+        let better = if metric == Metric::Capacity { Better::Bigger } else { Better::Smaller };
+        Some(Number { variant: side.to_owned(), measure: metric.measure(), unit: metric.unit(), better, spread })
+    };
+    let both = Metric::ALL.into_iter().flat_map(|metric| {
+        let baseline = pairs().filter_map(|pair| metric.value(&pair.baseline)).collect();
+        let candidate = pairs().filter_map(|pair| metric.value(&pair.candidate)).collect();
+        [number("baseline", metric, baseline), number("candidate", metric, candidate)]
+    });
+    both.flatten().collect()
 }
 
 fn of_group(group: &Group<'_>) -> Vec<Number> {

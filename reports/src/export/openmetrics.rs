@@ -2,10 +2,11 @@
 //! what is measured is a span.
 
 use crate::conform;
+use crate::gate::model::Gate;
 use crate::model::{RuleOutcome, Run, TargetResult, Times};
 use crate::summary;
 
-use super::numbers::is_known;
+use super::numbers::{is_known, of_gate as gate_numbers};
 
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
@@ -44,6 +45,35 @@ pub fn openmetrics(run: &Run) -> String {
     families.extend(costs(run));
     families.extend(judgements(run));
     families.into_iter().map(Family::text).collect::<String>() + "# EOF\n"
+}
+
+/// The decision of a gate. Numbers are medians over the rounds that count, in the unit that their label names.
+pub fn of_gate(gate: &Gate) -> String {
+    let mut info = Family::new("millrace_gate", "info", "", "Which gate this is, and what it decided.");
+    let labels = [
+        ("gate_id", gate.gate_id.as_str()),
+        ("revision", &gate.tool.revision),
+        ("verdict", gate.verdict.outcome.name()),
+    ];
+    info.add("_info", &labels, 1.0);
+    let mut measured = Family::new("millrace_gate_measured", "gauge", "", "Median over the rounds of a side.");
+    for number in gate_numbers(gate) {
+        let labels = [("side", number.variant.as_str()), ("measure", number.measure), ("unit", number.unit)];
+        measured.add("", &labels, number.spread.median);
+    }
+    let mut worse = Family::new(
+        "millrace_gate_worse_ratio",
+        "gauge",
+        "ratio",
+        "By how much the candidate is worse, and its interval.",
+    );
+    for metric in &gate.metrics {
+        let bounds = [("estimate", metric.worse_by), ("low", metric.worse_by_low), ("high", metric.worse_by_high)];
+        for (bound, value) in bounds.into_iter().filter_map(|(bound, value)| Some((bound, value?))) {
+            worse.add("", &[("measure", metric.metric.measure()), ("bound", bound)], value);
+        }
+    }
+    [info, measured, worse].into_iter().map(Family::text).collect::<String>() + "# EOF\n"
 }
 
 fn info(run: &Run) -> Family {

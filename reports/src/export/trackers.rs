@@ -2,20 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::numbers::{Better, Number, numbers};
+use super::numbers::{Better, Number, numbers, of_gate};
+use crate::gate::model::Gate;
 use crate::model::Run;
 
 /// Bencher Metric Format: benchmark (a variant) → measure → value, and the smallest and largest of the repetitions where there are several.
 pub fn bmf(run: &Run) -> String {
-    let mut benchmarks: Map<String, Value> = Map::new();
-    for number in numbers(run) {
-        let measures = benchmarks.entry(number.variant.clone()).or_insert_with(|| json!({}));
-        let spread = &number.spread;
-        measures[number.measure] = match spread.count {
-            1 => json!({"value": spread.median}),
-            _ => json!({"value": spread.median, "lower_value": spread.min, "upper_value": spread.max}),
-        };
-    }
+    let mut benchmarks = by_variant(&numbers(run));
     for found in &run.conformance {
         let of = |outcome| crate::conform::with(found, outcome).len();
         let measures = benchmarks.entry(found.target.clone()).or_insert_with(|| json!({}));
@@ -25,22 +18,50 @@ pub fn bmf(run: &Run) -> String {
     pretty(&Value::Object(benchmarks))
 }
 
+/// The same of a gate: the benchmarks are `baseline` and `candidate`.
+pub fn gate_bmf(gate: &Gate) -> String {
+    pretty(&Value::Object(by_variant(&of_gate(gate))))
+}
+
+fn by_variant(numbers: &[Number]) -> Map<String, Value> {
+    let mut benchmarks: Map<String, Value> = Map::new();
+    for number in numbers {
+        let measures = benchmarks.entry(number.variant.clone()).or_insert_with(|| json!({}));
+        let spread = &number.spread;
+        measures[number.measure] = match spread.count {
+            1 => json!({"value": spread.median}),
+            _ => json!({"value": spread.median, "lower_value": spread.min, "upper_value": spread.max}),
+        };
+    }
+    benchmarks
+}
+
 /// github-action-benchmark, `customSmallerIsBetter` or `customBiggerIsBetter`: one file cannot hold both.
 pub fn github(run: &Run, better: Better) -> String {
+    entries(numbers(run), better, |count| format!("run {}, {count} repetitions, seed {}", run.run_id, run.plan.seed))
+}
+
+/// The same of a gate's candidate: what is kept over time is the side that stays.
+pub fn gate_github(gate: &Gate, better: Better) -> String {
+    let candidate = of_gate(gate).into_iter().filter(|number| number.variant == "candidate").collect();
+    entries(candidate, better, |count| format!("gate {}, {count} rounds, seed {}", gate.gate_id, gate.rule.seed))
+}
+
+fn entries(numbers: Vec<Number>, better: Better, extra: impl Fn(usize) -> String) -> String {
     let entry = |number: Number| {
         let spread = &number.spread;
         let mut entry = json!({
             "name": format!("{} {}", number.variant, number.measure),
             "unit": number.unit,
             "value": spread.median,
-            "extra": format!("run {}, {} repetitions, seed {}", run.run_id, spread.count, run.plan.seed),
+            "extra": extra(spread.count),
         });
         if spread.count > 1 {
             entry["range"] = json!(format!("{} – {}", spread.min, spread.max));
         }
         entry
     };
-    let entries: Vec<Value> = numbers(run).into_iter().filter(|number| number.better == better).map(entry).collect();
+    let entries: Vec<Value> = numbers.into_iter().filter(|number| number.better == better).map(entry).collect();
     pretty(&Value::Array(entries))
 }
 

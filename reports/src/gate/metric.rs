@@ -42,6 +42,30 @@ impl Metric {
         }
     }
 
+    /// As exports write it: lower case words with hyphens.
+    pub fn measure(self) -> &'static str {
+        match self {
+            Self::ResponseTimeP50 => "response-time-p50",
+            Self::ResponseTimeP99 => "response-time-p99",
+            Self::ResponseTimeP999 => "response-time-p999",
+            Self::Capacity => "capacity",
+            Self::TimeToDurableP50 => "time-to-durable-p50",
+            Self::CpuPerEvent => "server-cpu-per-event",
+            Self::MemoryPeak => "server-memory-peak",
+            Self::IdleSql => "sql-statements-idle",
+        }
+    }
+
+    /// Of [`Metric::value`]: `ns`, `events/s`, `bytes` or `statements`.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Capacity => "events/s",
+            Self::MemoryPeak => "bytes",
+            Self::IdleSql => "statements",
+            _ => "ns",
+        }
+    }
+
     /// For people.
     pub fn title(self) -> &'static str {
         match self {

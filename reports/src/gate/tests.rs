@@ -295,7 +295,7 @@ fn a_result_is_read_back_exactly_and_follows_its_schema() {
         assert_eq!(file::read(&text).unwrap(), gate);
         assert!(validator.is_valid(&serde_json::from_str(&text).unwrap()));
         let page = crate::html::gate::render(&gate);
-        let data = page.split("id=\"gate-data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data = page.split("data-file=\"gate.json\">").nth(1).unwrap().split("</script>").next().unwrap();
         assert_eq!(file::read(data).unwrap(), gate);
         assert_eq!(page.matches("class=\"chart\"").count(), 8, "one a metric");
     }

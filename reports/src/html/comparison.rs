@@ -1,28 +1,29 @@
 //! The page of a comparison: its limits first, then who did what under which load.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::figures::{curve, log_axis};
-use super::{document, embedded_json, number_table};
+use super::{CONTENT, bar, document, number_table, stored};
 use crate::capacity;
 use crate::chart::{Axis, Chart, Series};
 use crate::comparison::{Comparison, Line, Scenario, capacity_rows, conformance_rows, ledger_rows, scenario_rows};
 use crate::forest::{self, Forest};
 use crate::format;
 
-/// The page of `comparison`; no network, no script.
+/// The page of `comparison`.
 pub fn render(comparison: &Comparison) -> String {
     let names: Vec<String> = comparison.subjects.iter().map(|subject| subject.name.clone()).collect();
     let (capacity, conformance) = (capacity_rows(comparison), conformance_rows(comparison));
     let title = format!("Comparison: {} · Millrace", names.join(", "));
     let body = html! {
         header {
+            (bar("comparison"))
             h1 { "Comparison: " (names.join(", ")) }
             p.meta { "Ratios are to " b { (comparison.reference) } "." }
             (limits(comparison))
             (summary(comparison))
         }
-        main {
+        main id=(CONTENT) tabindex="-1" {
             @for (place, scenario) in comparison.scenarios.iter().enumerate() { (self::scenario(place, scenario, &comparison.reference)) }
             @if !capacity.is_empty() {
                 section id="capacity" {
@@ -47,7 +48,7 @@ pub fn render(comparison: &Comparison) -> String {
             (sources(comparison))
         }
         footer { p { "The data of this page are in it: the element with the id " code { "comparison-data" } ", " code { (comparison.schema) } " JSON." } }
-        script type="application/json" id="comparison-data" { (PreEscaped(embedded_json(comparison))) }
+        (stored("comparison-data", "compare.json", comparison))
     };
     document(&title, None, &body)
 }
@@ -55,7 +56,7 @@ pub fn render(comparison: &Comparison) -> String {
 fn limits(comparison: &Comparison) -> Markup {
     html! {
         div.verdict.inconclusive {
-            p.why { strong { "What this does not say" } }
+            p { strong { "What this does not say" } }
             ul { @for limit in &comparison.limits { li { (limit) } } }
         }
     }
@@ -201,7 +202,7 @@ fn sources(comparison: &Comparison) -> Markup {
         section id="sources" {
             h2 { "Where this comes from" }
             p.how { "Each file with its own report, its command and its own verdict." }
-            div.scroll tabindex="0" role="region" aria-label="table" {
+            div.scroll tabindex="0" role="group" aria-label="table" {
                 table {
                     thead { tr { th scope="col" { "result" } th scope="col" { "begun" } th scope="col" { "verdict" } th scope="col" { "tool" } th scope="col" { "command" } } }
                     tbody { @for source in &comparison.sources {

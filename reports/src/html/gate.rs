@@ -1,9 +1,10 @@
 //! The page of a gate: the verdict, the numbers, and the ratio of every pair of rounds.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::{document, embedded_json, verdict_box};
-use crate::chart::{Axis, Chart, Level, Scale, Series, Shape};
+use super::head::verdict_box;
+use super::{CONTENT, bar, document, stored};
+use crate::chart::{Axis, Chart, Level, Scale, Series, Shape, Unit};
 use crate::forest::{self, Forest};
 use crate::format;
 use crate::gate::judge::{self, signed};
@@ -16,12 +17,13 @@ pub fn render(gate: &Gate) -> String {
     let title = format!("{}: gate · Millrace", gate.verdict.outcome.name());
     let body = html! {
         header {
+            (bar("gate"))
             h1 { "Gate: " (show::side(&gate.candidate)) }
             p.meta { "against " (show::side(&gate.baseline)) " · " (gate.started_at) " · took " (format::seconds(gate.seconds)) }
             @if let Some(weak) = show::weakness(gate) { p.fault { (weak) } }
             (verdict(gate))
         }
-        main {
+        main id=(CONTENT) tabindex="-1" {
             (section("metrics", "Metrics", &show::basis(gate), &html! { (at_a_glance(&gate.metrics)) (metrics(&gate.metrics)) }))
             (section("pairs", "Pair by pair",
                 "Each mark is one pair of rounds: by how much the candidate was worse than the baseline that ran right before or after it, \
@@ -34,7 +36,7 @@ pub fn render(gate: &Gate) -> String {
             (section("rule", "Rule", "Fixed before the first round.", &rule(gate)))
         }
         footer { p { "Everything measured is in this page: the element with the id " code { "gate-data" } " holds it as " code { (gate.schema) } " JSON." } }
-        script type="application/json" id="gate-data" { (PreEscaped(embedded_json(gate))) }
+        (stored("gate-data", "gate.json", gate))
     };
     document(&title, Some(&gate.tool), &body)
 }
@@ -62,10 +64,11 @@ fn verdict(gate: &Gate) -> Markup {
 fn metrics(results: &[MetricResult]) -> Markup {
     let p = |p: Option<f64>| p.map_or_else(|| format::UNKNOWN.to_owned(), format::number);
     html! {
-        div.scroll tabindex="0" role="region" aria-label="metrics" {
+        div.scroll tabindex="0" role="group" aria-label="metrics" {
             table.numbers {
                 thead { tr {
-                    @for heading in show::HEADINGS { th scope="col" { (heading) } }
+                    th scope="col" { span.unseen { "metric" } }
+                    @for heading in &show::HEADINGS[1..] { th scope="col" { (heading) } }
                     th scope="col" { "p worse" } th scope="col" { "p not worse" }
                 } }
                 tbody { @for result in results { tr {
@@ -201,6 +204,7 @@ fn shares_axis(reach: f64) -> Axis {
         min: -above.max,
         max: above.max,
         ticks: ticks.into_iter().map(|at| (at, signed(at))).collect(),
+        unit: Unit::Change,
     }
 }
 

@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::alive::{Pulse, alive};
 use crate::fault;
 use crate::metrics::{FaultLabel, Metrics, OutcomeLabel, ReasonLabel};
 use crate::store::{After, Claimed, Outcome, Store, StoreError, now_us};
@@ -77,12 +78,15 @@ pub struct Faults {
     pub drop_share: f64,
     /// Share of events that are sent twice.
     pub duplicate_share: f64,
+    /// Ends by a panic at the first turn.
+    pub panics: bool,
 }
 
 /// The running machinery. Dropping it stops it at once, as a crash would; [`Deliveries::shutdown`] is the way to end it.
 #[derive(Debug)]
 pub struct Deliveries {
     task: JoinHandle<()>,
+    pulse: Pulse,
     stop: Option<oneshot::Sender<()>>,
     drain_timeout: Duration,
 }
@@ -113,7 +117,17 @@ impl Deliveries {
             discover_after_us: 0,
             retry_wait: None,
         };
-        Ok(Self { task: tokio::spawn(task.run(stopped)), stop: Some(stop), drain_timeout })
+        let (alive, pulse) = alive();
+        let running = async move {
+            let _alive = alive;
+            task.run(stopped).await;
+        };
+        Ok(Self { task: tokio::spawn(running), pulse, stop: Some(stop), drain_timeout })
+    }
+
+    /// Hears when it has ended by itself.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Begins nothing more from here on.
@@ -125,6 +139,9 @@ impl Deliveries {
     /// Lets attempts under way end, for as long as the settings allow; what did not is due again at the next start.
     pub async fn shutdown(mut self) {
         self.stop();
+        if self.pulse.is_stopped() {
+            return;
+        }
         let patience = self.drain_timeout + RETRY_WAIT_MAX;
         if tokio::time::timeout(patience, &mut self.task).await.is_err() {
             warn!("webhook deliveries did not end in time; what was under way is sent again once its lease is over");
@@ -199,6 +216,7 @@ impl Task {
             if turns.is_empty() {
                 break;
             }
+            assert!(!self.settings.faults.panics, "a fault on purpose: panic=deliveries");
             self.claim(&turns, now_us).await?;
         }
         self.metrics.webhook_attempts_running.set(i64::try_from(self.under_way.len()).unwrap_or(i64::MAX));

@@ -33,7 +33,7 @@ use crate::problem::Problem;
 pub use chance::hits;
 use door::Door;
 use hold::Hold;
-use spec::{Cpu, Fault, Kind};
+use spec::{Cpu, Fault, Kind, Part};
 
 /// Names the faults on every answer of a route.
 pub const HEADER: HeaderName = HeaderName::from_static("millrace-faults");
@@ -95,6 +95,11 @@ pub fn store_commits(faults: &[Fault]) -> u32 {
 /// How many times more than needed the journal writes and syncs each batch.
 pub fn journal_syncs(faults: &[Fault]) -> u32 {
     faults.iter().map(|fault| if let Kind::JournalSync { syncs } = fault.kind { syncs } else { 0 }).sum()
+}
+
+/// Whether a part is to panic as soon as it has something to do.
+pub fn panics(faults: &[Fault], part: Part) -> bool {
+    faults.iter().any(|fault| fault.kind == Kind::Panic(part))
 }
 
 /// Whether commits are not to be durable.

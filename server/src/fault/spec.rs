@@ -76,6 +76,8 @@ forms! {
         "the database commits so many times more, each synced, after each batch of events";
     "journal-sync" = "SYNCS", "1":
         "the journal writes and syncs each batch so many times more";
+    "panic" = "processor | writer | deliveries | journal", "processor":
+        "that part ends by a panic as soon as it has something to do";
     "store-sync" = "off", "off":
         "the database commits without syncing (SQLite: synchronous=OFF; PostgreSQL: synchronous_commit=off): a power cut loses events that \
          were acknowledged as kept";
@@ -123,6 +125,19 @@ pub struct Stall {
     pub repeats: bool,
 }
 
+/// A part of the server that runs as long as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Persists what is pending.
+    Processor,
+    /// Commits, in `db-first`.
+    Writer,
+    /// Sends to webhooks.
+    Deliveries,
+    /// Writes the journal, in `journal-first`.
+    Journal,
+}
+
 /// Processor time to burn for a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cpu {
@@ -155,6 +170,7 @@ pub enum Kind {
     PollQuery { queries: u32 },
     StoreCommit { commits: u32 },
     JournalSync { syncs: u32 },
+    Panic(Part),
     StoreSyncOff,
 }
 
@@ -181,6 +197,7 @@ impl Kind {
             Self::PollQuery { .. } => "poll-query",
             Self::StoreCommit { .. } => "store-commit",
             Self::JournalSync { .. } => "journal-sync",
+            Self::Panic(_) => "panic",
             Self::StoreSyncOff => "store-sync",
         }
     }
@@ -214,6 +231,7 @@ impl Kind {
                 | Self::PollQuery { .. }
                 | Self::StoreCommit { .. }
                 | Self::JournalSync { .. }
+                | Self::Panic(_)
                 | Self::StoreSyncOff
         )
     }
@@ -333,6 +351,7 @@ fn kind(name: &str, value: &str) -> Result<Kind, String> {
         "memory" => Kind::Memory { bytes: size(value)? },
         "ballast" => Kind::Ballast { bytes: size(value)? },
         "store-sync" if value == "off" => Kind::StoreSyncOff,
+        "panic" => Kind::Panic(part(value)?),
         "webhook-drop" => Kind::WebhookDrop(share(value)?),
         "webhook-duplicate" => Kind::WebhookDuplicate(share(value)?),
         "poll-query" => Kind::PollQuery { queries: whole(value, POLL_QUERIES_MAX)? as u32 },
@@ -340,6 +359,16 @@ fn kind(name: &str, value: &str) -> Result<Kind, String> {
         "journal-sync" => Kind::JournalSync { syncs: whole(value, BATCH_EXTRAS_MAX)? as u32 },
         _ => return Err(format!("'{value}' is no value for it")),
     })
+}
+
+fn part(name: &str) -> Result<Part, String> {
+    match name {
+        "processor" => Ok(Part::Processor),
+        "writer" => Ok(Part::Writer),
+        "deliveries" => Ok(Part::Deliveries),
+        "journal" => Ok(Part::Journal),
+        _ => Err(format!("'{name}' is no part")),
+    }
 }
 
 fn service_time(kind: &str, values: &str) -> Result<ServiceTime, String> {
@@ -467,6 +496,7 @@ mod tests {
             ("store-commit=2", Kind::StoreCommit { commits: 2 }),
             ("journal-sync=3", Kind::JournalSync { syncs: 3 }),
             ("ballast=1MiB", Kind::Ballast { bytes: 1 << 20 }),
+            ("panic=writer", Kind::Panic(Part::Writer)),
             ("store-sync=off", Kind::StoreSyncOff),
         ] {
             assert_eq!(parse(text), Ok(vec![kind]), "{text}");
@@ -509,6 +539,7 @@ mod tests {
             ("poll-query=0", &["'0' is not a whole number from 1 to 1000"]),
             ("store-commit=x", &["'x' is not a whole number from 1 to 1000", "write store-commit=COMMITS"]),
             ("ballast=1", &["'1' is not a size"]),
+            ("panic=all", &["'all' is no part", "write panic=processor | writer | deliveries | journal"]),
         ] {
             let message = parse(text).expect_err(text);
             for part in parts {

@@ -41,6 +41,7 @@ use self::log::{Log, LogSettings, Supply};
 use self::recovery::{Recovered, RecoveredSegment, RecoveryError, recover};
 use self::segments::{DiskError, NoSegment, Sealed, Segments, Sizes};
 use self::supplier::{Supplier, Watch};
+use crate::alive::{Alive, Pulse, alive};
 use crate::config::{JournalSync, Limits, ms};
 use crate::dedup::Entry;
 use crate::event::Event;
@@ -98,6 +99,8 @@ pub struct JournalSettings {
     pub batch_bytes_max: u64,
     /// How many times more each batch is written and synced: a fault on purpose (`journal-sync`), else 0.
     pub syncs_extra: u32,
+    /// Ends by a panic at the first event: a fault on purpose.
+    pub panics: bool,
     /// How long a request waits for its event to be synced.
     pub timeout: Duration,
 }
@@ -110,6 +113,7 @@ impl JournalSettings {
             sizes: Sizes { segment_bytes: limits.journal_segment_bytes, bytes_max: limits.journal_bytes_max },
             batch_bytes_max: limits.journal_batch_bytes_max,
             syncs_extra: 0,
+            panics: false,
             timeout: ms(limits.store_timeout_ms),
         }
     }
@@ -127,6 +131,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Journal {
     shared: Arc<Shared>,
+    pulse: Pulse,
     timeout: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -198,9 +203,10 @@ impl Opened {
             is_broken: AtomicBool::new(false),
             broken: Notify::new(),
         });
-        let threads = start_threads(segments, recovered.batch, settings, Arc::clone(&shared), metrics);
+        let (alive, pulse) = alive();
+        let threads = start_threads(segments, recovered.batch, settings, Arc::clone(&shared), metrics, alive);
         let threads = threads.map_err(|error| at(&path, FolderError::Io(error).into()))?;
-        Ok(Journal { shared, timeout: settings.timeout, threads: Mutex::new(threads) })
+        Ok(Journal { shared, pulse, timeout: settings.timeout, threads: Mutex::new(threads) })
     }
 }
 
@@ -231,6 +237,7 @@ fn start_threads<D: Disk>(
     settings: JournalSettings,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
+    alive: Alive,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let (supplier, making) = Supplier::start(segments, Arc::clone(&shared), Arc::clone(&metrics))?;
     let log_settings = LogSettings {
@@ -240,7 +247,8 @@ fn start_threads<D: Disk>(
     };
     let mut log = Log::new(supplier, batch, log_settings);
     let writing = thread::Builder::new().name("journal".into()).spawn(move || {
-        write_batches(&shared, &mut log, &metrics);
+        let _alive = alive;
+        write_batches(&shared, &mut log, &metrics, settings.panics);
         log.close();
     })?;
     Ok(vec![writing, making])
@@ -258,9 +266,14 @@ impl Journal {
         }
         match tokio::time::timeout(self.timeout, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Problem::Stopping),
-            Err(_elapsed) => Err(Problem::OutcomeUnknown),
+            // Nobody is left who knows.
+            Ok(Err(_)) | Err(_) => Err(Problem::OutcomeUnknown),
         }
+    }
+
+    /// Hears when its writing thread has ended by itself.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Why it takes nothing right now, if it does not.
@@ -296,9 +309,15 @@ impl Journal {
 }
 
 /// Takes what waits, writes and syncs it, hands it on and answers; until the hand-over is closed.
-fn write_batches<F: DiskFile, S: Supply<F>>(shared: &Arc<Shared>, log: &mut Log<F, S>, metrics: &Metrics) {
+fn write_batches<F: DiskFile, S: Supply<F>>(
+    shared: &Arc<Shared>,
+    log: &mut Log<F, S>,
+    metrics: &Metrics,
+    panics: bool,
+) {
     let mut waiting: Vec<Waiting> = Vec::new();
     while shared.handoff.take(&mut waiting) {
+        assert!(!panics, "a fault on purpose: panic=journal");
         while !waiting.is_empty() {
             match log.append(waiting.iter().map(|waiting| &*waiting.event), metrics) {
                 Ok(appended) => shared.synced(waiting.drain(..appended.events).collect(), &appended.hold),

@@ -18,9 +18,14 @@ fn ingest_server(arguments: &[&str]) -> Command {
 
 /// A process that listens, and where. It ends with this one, however this ends: a test that fails leaves none behind.
 pub fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) {
+    listening_with(database, mode, more, &[])
+}
+
+/// The same with variables in its environment.
+pub fn listening_with(database: &Path, mode: &str, more: &[&str], variables: &[(&str, &str)]) -> (Child, String) {
     let database = format!("sqlite:{}", database.display());
     let own = ["--listen", "127.0.0.1:0", "--database", &database, "--mode", mode, "--exit-with-stdin"];
-    let mut child = ingest_server(&[&own, more].concat()).spawn().unwrap();
+    let mut child = ingest_server(&[&own, more].concat()).envs(variables.iter().copied()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).trim_end().to_owned();
@@ -69,6 +74,44 @@ async fn o5_a_signal_persists_what_is_pending_and_exits_0() {
         let (child, url) = listening(&database, "db-first", &[]);
         let again = Sender { url, ..sender };
         assert_eq!(again.inbox(1000).await.len(), 100, "{log}");
+        signal(&child, "TERM");
+        assert_eq!(ended(child).0, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_ends_by_a_defect_ends_the_server_which_says_so_and_keeps_what_it_promised_to() {
+    for (mode, part, keeps) in [
+        ("cache-first", "processor", false),
+        ("journal-first", "processor", true),
+        ("journal-first", "journal", true),
+        ("db-first", "writer", true),
+        ("cache-first", "deliveries", true),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("events.db");
+        let fault = format!("panic={part}");
+        let (child, url) = listening(&database, mode, &["--fault", &fault, "--webhook-private-addresses"]);
+        let sender = organization(&url).await;
+        // The deliveries have something to do only when there is a webhook; nobody listens at this address.
+        let webhook = json!({"webhook_url": "http://127.0.0.1:1/hook"});
+        sender.post("/api/webhook/config", webhook.to_string()).await;
+        let (status, answer) = sender.event(json!({"type": "t", "payload": 1})).await;
+        let (code, log) = ended(child);
+        assert_eq!(code, Some(1), "{mode}, {part}: {log}");
+        assert!(
+            log.contains("ended by a defect") && log.contains(&format!("part=\"{part}\"")),
+            "{mode}, {part}: {log}"
+        );
+        let (child, url) = listening(&database, mode, &[]);
+        let again = Sender { url, ..sender };
+        if status == StatusCode::ACCEPTED {
+            let kept = again.get(&format!("/api/events/{}", answer["id"].as_str().unwrap())).await.0;
+            assert_eq!(kept == StatusCode::OK, keeps, "{mode}, {part}: {log}");
+            assert!(keeps || log.contains("are lost"), "{mode}, {part}: {log}");
+        } else {
+            assert!(keeps && status == StatusCode::SERVICE_UNAVAILABLE, "{mode}, {part}: {status}");
+        }
         signal(&child, "TERM");
         assert_eq!(ended(child).0, Some(0));
     }

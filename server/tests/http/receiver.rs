@@ -12,9 +12,11 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// How to answer.
 #[derive(Clone, Debug)]
@@ -78,8 +80,21 @@ pub struct Receiver {
 impl Receiver {
     /// `react` is asked for each request, with how many came with the same `webhook-id` before.
     pub async fn start(react: impl Fn(&Received, usize) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::listen(None, react).await
+    }
+
+    /// Over TLS, with this certificate.
+    pub async fn over_tls(config: ServerConfig, reaction: Reaction) -> Self {
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), move |_, _| reaction.clone()).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        react: impl Fn(&Received, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/hook", listener.local_addr().expect("an address"));
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let react: React = Arc::new(react);
         let notes = Arc::clone(&received);
@@ -89,10 +104,16 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let (react, notes) = (Arc::clone(&react), Arc::clone(&notes));
                 let service = hyper::service::service_fn(move |request| answer(request, react.clone(), notes.clone()));
+                let (http1, tls) = (hyper::server::conn::http1::Builder::new(), tls.clone());
                 connections.spawn(async move {
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    // Who breaks off is one of the cases.
+                    let Some(tls) = tls else {
+                        let _ = http1.serve_connection(TokioIo::new(stream), service).await;
+                        return;
+                    };
+                    if let Ok(stream) = tls.accept(stream).await {
+                        let _ = http1.serve_connection(TokioIo::new(stream), service).await;
+                    }
                 });
             }
         });

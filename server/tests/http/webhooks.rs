@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
+use crate::life::{ended, listening_with, organization, signal};
 use crate::receiver::{Reaction, Receiver};
 use crate::{At, Sender, Server, eventually, everywhere};
 
@@ -534,4 +537,41 @@ async fn d2_what_was_checked_is_what_is_connected_to_whatever_the_dns_says_next(
         assert_eq!(client.attempt(&claimed(&url)).await.answer, Answer::Status { status: 200, retry_after: None });
     }
     assert_eq!((asked.load(Ordering::Relaxed), receiver.ids().len()), (1, 2), "the connection is used again");
+}
+
+/// A certificate that signs itself, for `name`: as a server needs it, and as text for those who shall trust it.
+fn certificate(name: &str) -> (ServerConfig, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.expect("versions").with_no_client_auth();
+    let config = builder.with_single_cert(vec![made.cert.der().clone()], key).expect("a server's settings");
+    (config, made.cert.pem())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d1_over_tls_an_event_goes_to_a_receiver_with_a_certificate_for_its_name_that_the_system_trusts_and_to_no_other()
+ {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (good, good_pem) = certificate("127.0.0.1");
+    let (other_name, other_name_pem) = certificate("receiver.example");
+    let (unknown, _) = certificate("127.0.0.1");
+    let trusted = folder.path().join("trusted.pem");
+    std::fs::write(&trusted, good_pem + &other_name_pem).expect("a file");
+    let flags = ["--webhook-private-addresses", "--webhook-wait-ms", "10", "--webhook-attempts-max", "2"];
+    let trust = [("SSL_CERT_FILE", trusted.to_str().expect("a path"))];
+    let (child, url) = listening_with(&folder.path().join("events.db"), "cache-first", &flags, &trust);
+    for (config, state) in [(good, "delivered"), (other_name, "dead_letter"), (unknown, "dead_letter")] {
+        let receiver = Receiver::over_tls(config, Reaction::Status(200)).await;
+        let sender = organization(&url).await;
+        let secret = sender.set_webhook(&receiver.url).await["secret"].as_str().expect("a secret").to_owned();
+        let id = sender.accepted(json!({"type": "t", "payload": 1})).await;
+        sender.reaches(&id, state).await;
+        let received = receiver.received();
+        assert_eq!(received.len(), usize::from(state == "delivered"), "nothing is said to whom nobody trusts");
+        assert!(received.iter().all(|it| it.is_signed_with(&secret)));
+    }
+    signal(&child, "TERM");
+    assert_eq!(ended(child).0, Some(0));
 }

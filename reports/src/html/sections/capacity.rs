@@ -28,7 +28,7 @@ fn trials(found: &Capacity) -> Markup {
     html! {
         h3 { "Trials of " (found.variant) }
         @if !found.objectives.is_empty() { p.note { "Demanded in each: " code { (found.objectives.join(", ")) } } }
-        div.scroll tabindex="0" role="region" aria-label="trials" {
+        div.scroll tabindex="0" role="group" aria-label="trials" {
             table.trials {
                 thead { tr { th scope="col" { "rate" } @for heading in summary::TRIAL_HEADINGS { th scope="col" { (heading) } } } }
                 tbody {

@@ -11,7 +11,7 @@ use crate::summary;
 pub fn caveats(run: &Run) -> Option<Section> {
     let body = html! {
         @if run.caveats.is_empty() { p { "No reason for doubt was found." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="caveats" {
+            div.scroll tabindex="0" role="group" aria-label="caveats" {
                 table {
                     thead { tr { th scope="col" { "Caveat" } th scope="col" { "Where" } th scope="col" { "What was found" } th scope="col" { "What to do" } } }
                     tbody {
@@ -107,7 +107,7 @@ fn quoted(word: &str) -> String {
 
 fn targets(run: &Run) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="targets" {
+        div.scroll tabindex="0" role="group" aria-label="targets" {
             table {
                 thead { tr { th scope="col" { "Variant" } th scope="col" { "Mode" } th scope="col" { "Polling" } th scope="col" { "Claims" }
                     th scope="col" { "Database" } th scope="col" { "Version" } th scope="col" { "URL" } } }

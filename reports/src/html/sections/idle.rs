@@ -61,7 +61,7 @@ fn statements(run: &Run) -> Markup {
     html! {
         @if !listed.is_empty() {
             h3 { "The statements" }
-            div.scroll tabindex="0" role="region" aria-label="statements" {
+            div.scroll tabindex="0" role="group" aria-label="statements" {
                 table {
                     thead { tr { th scope="col" { "Variant" } th scope="col" { "Calls" } th scope="col" { "Statement" } } }
                     tbody {

@@ -42,7 +42,7 @@ pub fn objectives(run: &Run) -> Option<Section> {
     expressions.dedup();
     let body = html! {
         @if run.objectives.is_empty() { p { "None was set." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="objectives" {
+            div.scroll tabindex="0" role="group" aria-label="objectives" {
                 table.objectives {
                     thead { tr { th scope="col" { "Objective" } @for name in &names { th scope="col" { (name) } } } }
                     tbody {

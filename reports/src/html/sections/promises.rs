@@ -93,7 +93,7 @@ fn kills(test: &CrashTest) -> Markup {
             p.note { (format::counted(count as u64, "kill")) " of " (format::count(test.kills.len() as u64))
                 @if count > KILLS_SHOWN { "; the worst " (format::count(KILLS_SHOWN as u64)) " are shown" }
                 "; seed " (test.seed) "." }
-            div.scroll tabindex="0" role="region" aria-label="kills" {
+            div.scroll tabindex="0" role="group" aria-label="kills" {
                 table.numbers {
                     thead { tr { @for heading in ["kill", "after", "again in recovery", "acknowledged", "lost", "oldest lost", "duplicated", "altered"] {
                         th scope="col" { (heading) } } } }

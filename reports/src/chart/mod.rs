@@ -6,9 +6,17 @@
 //! light theme through CSS classes, has a title and a description for screen readers, needs no font and stays small is the
 //! few hundred lines below.
 //!
-//! This module knows nothing of runs; what is drawn is decided in [`crate::html`].
+//! This module knows nothing of runs; what is drawn is decided in [`crate::html`]. The page's script draws the same again when a part
+//! of a chart is looked at (`html/script/drawing.js`, with the numbers of `data.rs`): who changes one changes both, and a test in a browser
+//! holds one drawing against the other.
+
+mod axis;
+mod data;
 
 use maud::{Markup, html};
+
+pub use self::axis::{Axis, Scale, Unit};
+use crate::embed;
 
 /// Width of the drawing, in its own units; the page scales it.
 const WIDTH: f64 = 400.0;
@@ -27,105 +35,10 @@ const RUG_HEIGHT: f64 = 14.0;
 const RUG_GAP: f64 = 8.0;
 /// Least distance between two names at line ends.
 const NAME_DISTANCE: f64 = 13.0;
+/// Points of a line that are drawn; of more (an hour has 3600 seconds, the plot some 300 units) the extremes of each part are kept.
+const POINTS_MAX: usize = 800;
 /// Number of styles before they repeat; the style sheet has as many classes `s0`, `s1`, ….
 pub const STYLES: usize = 6;
-
-/// How values become positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// Equal steps.
-    Linear,
-    /// Equal factors.
-    Log,
-    /// Quantiles 0..1 by −log₁₀(1 − q): p90, p99, p99.9 lie equally far apart.
-    Tail,
-}
-
-impl Scale {
-    fn place(self, value: f64) -> f64 {
-        match self {
-            Self::Linear => value,
-            Self::Log => value.max(f64::MIN_POSITIVE).log10(),
-            Self::Tail => -(1.0 - value).max(1e-12).log10(),
-        }
-    }
-}
-
-/// One axis.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Axis {
-    /// What it shows, with its unit or "time" when the ticks carry units.
-    pub label: String,
-    /// How values become positions.
-    pub scale: Scale,
-    /// Value at the begin.
-    pub min: f64,
-    /// Value at the end.
-    pub max: f64,
-    /// Where lines and texts go.
-    pub ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    /// From 0 to a round number not below `max`.
-    pub fn linear(label: &str, max: f64, text: impl Fn(f64) -> String) -> Self {
-        let step = round_step(max.max(1e-9) / 5.0);
-        let steps = (max / step - 1e-9).ceil().max(1.0) as u32;
-        let ticks = (0..=steps).map(|i| (f64::from(i) * step, text(f64::from(i) * step))).collect();
-        Self { label: label.to_owned(), scale: Scale::Linear, min: 0.0, max: f64::from(steps) * step, ticks }
-    }
-
-    /// From 0 to exactly `max`, for time.
-    pub fn span(label: &str, max: f64, text: impl Fn(f64) -> String) -> Self {
-        let mut axis = Self::linear(label, max, text);
-        axis.max = max.max(1e-9);
-        axis.ticks.retain(|(at, _)| *at <= axis.max * 1.0001);
-        axis
-    }
-
-    /// Logarithmic, from a round number not above `min` to one not below `max`.
-    pub fn log(label: &str, min: f64, max: f64, text: impl Fn(f64) -> String) -> Self {
-        let min = if min > 0.0 && min.is_finite() { min } else { 1.0 };
-        let max = max.max(min * 1.5);
-        let decades = (max / min).log10();
-        let steps: &[f64] = match decades {
-            d if d <= 2.0 => &[1.0, 2.0, 5.0],
-            d if d <= 3.5 => &[1.0, 3.0],
-            _ => &[1.0],
-        };
-        let exponents = (min.log10().floor() as i32)..=(max.log10().ceil() as i32);
-        let all: Vec<f64> = exponents.flat_map(|e| steps.iter().map(move |s| s * 10_f64.powi(e))).collect();
-        let low = all.iter().copied().rfind(|v| *v <= min * 1.0001).unwrap_or(min);
-        let high = all.iter().copied().find(|v| *v >= max * 0.9999).unwrap_or(max);
-        let ticks = all.into_iter().filter(|v| (low..=high).contains(v)).map(|v| (v, text(v))).collect();
-        Self { label: label.to_owned(), scale: Scale::Log, min: low, max: high, ticks }
-    }
-
-    /// Quantiles from 0 to at least p99, as far as `count` samples go.
-    pub fn tail(label: &str, count: u64, text: impl Fn(f64) -> String) -> Self {
-        let max = 1.0 - 1.0 / (count.max(100) as f64);
-        let ticks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].into_iter().filter(|q| *q <= max + 1e-12);
-        Self {
-            label: label.to_owned(),
-            scale: Scale::Tail,
-            min: 0.0,
-            max,
-            ticks: ticks.map(|q| (q, text(q))).collect(),
-        }
-    }
-
-    /// 0..=1 along the axis.
-    pub fn share(&self, value: f64) -> f64 {
-        let (low, high) = (self.scale.place(self.min), self.scale.place(self.max));
-        ((self.scale.place(value) - low) / (high - low)).clamp(0.0, 1.0)
-    }
-}
-
-/// The nearest of 1, 2, 5 × 10ⁿ that is not below `step`.
-fn round_step(step: f64) -> f64 {
-    let power = 10_f64.powf(step.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= step * 0.999).unwrap_or(10.0 * power)
-}
 
 /// How a line runs from point to point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,26 +116,36 @@ struct Layout {
 }
 
 impl Chart {
-    /// A figure: title, legend and drawing.
+    /// A figure: title, legend, drawing, and its numbers for the script.
     pub fn render(&self) -> Markup {
+        if self.series.iter().any(|series| series.points.len() > POINTS_MAX) {
+            return self.thinned().render();
+        }
         let layout = self.layout();
         let (title_id, description_id) = (format!("{}-t", self.id), format!("{}-d", self.id));
         html! {
             figure.chart {
-                figcaption { (self.title) }
+                figcaption id=(title_id) { (self.title) }
                 (self.legend())
                 svg viewBox=(format!("0 0 {WIDTH} {}", layout.height)) role="img"
                     aria-labelledby=(format!("{title_id} {description_id}")) {
-                    title id=(title_id) { (self.title) }
                     desc id=(description_id) { (self.description) }
-                    (self.axes(&layout))
-                    @if let Some(level) = &self.level { (self.level(&layout, level)) }
-                    @for series in &self.series { (self.line(&layout, series)) }
-                    (self.rugs(&layout))
-                    (self.names(&layout))
+                    g {
+                        (self.axes(&layout))
+                        @if let Some(level) = &self.level { (self.level(&layout, level)) }
+                        @for series in &self.series { (self.line(&layout, series)) }
+                        (self.rugs(&layout))
+                        (self.names(&layout))
+                    }
                 }
+                script type="application/json" { (embed::json(&data::of(self, &layout))) }
             }
         }
+    }
+
+    fn thinned(&self) -> Self {
+        let thinned = |series: &Series| Series { points: extremes(&series.points), ..series.clone() };
+        Self { series: self.series.iter().map(thinned).collect(), ..self.clone() }
     }
 
     fn named(&self) -> impl Iterator<Item = &Series> {
@@ -384,6 +307,22 @@ impl Chart {
     }
 }
 
+/// At most [`POINTS_MAX`] of `points`: the first, the last, the lowest and the highest of equally long parts, so that no peak goes.
+fn extremes(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let of_part = |part: &[(f64, f64)]| {
+        let by_height = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let kept = [part.first(), part.iter().min_by(by_height), part.iter().max_by(by_height), part.last()];
+        let mut kept: Vec<(f64, f64)> = kept.into_iter().flatten().copied().collect();
+        kept.sort_by(|a, b| a.0.total_cmp(&b.0));
+        kept.dedup();
+        kept
+    };
+    if points.len() <= POINTS_MAX {
+        return points.to_vec();
+    }
+    points.chunks(points.len().div_ceil(POINTS_MAX / 4)).flat_map(of_part).collect()
+}
+
 fn class(what: &str, style: usize) -> String {
     format!("{what} s{}", style % STYLES)
 }
@@ -416,34 +355,6 @@ fn marker(style: usize, x: f64, y: f64, text: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn texts(axis: &Axis) -> Vec<&str> {
-        axis.ticks.iter().map(|(_, t)| t.as_str()).collect()
-    }
-
-    #[test]
-    fn axes_end_at_round_numbers_around_the_data() {
-        let text = crate::format::time;
-        assert_eq!(texts(&Axis::log("", 160e3, 1.9e6, text)), ["100 µs", "200 µs", "500 µs", "1 ms", "2 ms"]);
-        assert_eq!(
-            texts(&Axis::log("", 300.0, 2.1e9, text)),
-            ["100 ns", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]
-        );
-        assert_eq!(texts(&Axis::linear("", 1034.0, crate::format::number)).last(), Some(&"1\u{202f}500"));
-        assert_eq!(texts(&Axis::span("", 12.0, |v| v.to_string())), ["0", "5", "10"]);
-        assert_eq!(texts(&Axis::tail("", 1_000, crate::format::quantile_name)), ["p50", "p90", "p99", "p99.9"]);
-    }
-
-    #[test]
-    fn no_data_make_an_axis_of_nonsense() {
-        for axis in [
-            Axis::log("", 0.0, 0.0, |_| String::new()),
-            Axis::linear("", 0.0, |_| String::new()),
-            Axis::span("", 0.0, |_| String::new()),
-        ] {
-            assert!(axis.min < axis.max && axis.share(f64::MAX) <= 1.0 && axis.ticks.len() < 20, "{axis:?}");
-        }
-    }
 
     fn chart(names: &[&str]) -> Chart {
         let series =
@@ -490,6 +401,15 @@ mod tests {
         assert!(svg.contains("role=\"img\" aria-labelledby=\"c-t c-d\""));
         assert!(svg.contains("&lt;title&gt; &amp; co") && svg.contains("flat lines"));
         assert!(!svg.contains("<b>"));
+    }
+
+    #[test]
+    fn of_ten_thousand_points_the_page_holds_few_and_every_peak() {
+        let mut chart = chart(&["a"]);
+        chart.series[0].points = (0..10_000).map(|i| (f64::from(i) / 10_000.0, f64::from(i % 7) / 7.0)).collect();
+        chart.series[0].points[4_321].1 = 1.75;
+        let page = chart.render().into_string();
+        assert!(page.contains(",0.4321,1.75,") && page.len() < 30_000, "{} bytes", page.len());
     }
 
     #[test]

@@ -1,0 +1,165 @@
+// What holds for every page: it is alone, it is quick, it is complete without its script, it fits, it can be read by everybody.
+
+import assert from "node:assert/strict";
+import { readFileSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, it } from "node:test";
+
+import { MAIN, NAMES, launch, open, pageFile, visit } from "./pages.mjs";
+
+const BYTES_MAX = 1_500_000;
+/** A task that keeps the page from answering for longer is a long one, says the browser. */
+const LONG_TASK_MS = 50;
+const PHONE = { viewport: { width: 390, height: 844 } };
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser.close());
+
+const overflow = (page) =>
+  page.evaluate(() => {
+    const { scrollWidth, clientWidth } = document.documentElement;
+    return scrollWidth - clientWidth;
+  });
+
+/** What of the page is said, without what only the script says, in one line. */
+const said = (page) =>
+  page.evaluate(() => {
+    const copy = document.body.cloneNode(true);
+    for (const added of copy.querySelectorAll(".tools, .copyable > button, .tip, [role=status], script, title, desc")) added.remove();
+    return copy.textContent.replace(/\s+/g, " ").trim();
+  });
+
+it("there are pages of every kind", () => {
+  for (const name of [MAIN, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate"]) {
+    assert.ok(NAMES.includes(name), name);
+  }
+});
+
+for (const name of NAMES) {
+  describe(name, () => {
+    let opened;
+    before(async () => (opened = await open(browser, name)));
+    after(() => opened.context.close());
+
+    it("is small, alone and silent, and as wide as the window", async () => {
+      const { page, heard } = opened;
+      const { size } = statSync(pageFile(name));
+      assert.ok(size < BYTES_MAX, `${size} bytes`);
+      for (const window of [PHONE.viewport, { width: 768, height: 1024 }, { width: 1280, height: 800 }]) {
+        await page.setViewportSize(window);
+        assert.equal(await overflow(page), 0, `${window.width} wide`);
+      }
+      assert.deepEqual(heard, []);
+    });
+
+    it("says the same without its script, and has no button then", async () => {
+      const without = await visit(browser, name, { javaScriptEnabled: false }, async (page) => {
+        assert.equal(await page.locator("button, input, select, [role=application]").count(), 0);
+        return said(page);
+      });
+      assert.ok((await opened.page.locator("button").count()) > 1);
+      assert.equal(await said(opened.page), without);
+      assert.ok(without.length > 1000, "there is something to say");
+    });
+
+    it("keeps nobody out, says a reader of other people", async () => {
+      const { page } = opened;
+      await page.evaluate(AXE);
+      // The second theme differs in nothing but its colours.
+      const runs = { light: { resultTypes: ["violations"] }, dark: { resultTypes: ["violations"], runOnly: ["color-contrast"] } };
+      for (const [colorScheme, options] of Object.entries(runs)) {
+        await page.emulateMedia({ colorScheme });
+        const { violations, passes } = await page.evaluate((options) => window.axe.run(options), options);
+        const told = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+        assert.deepEqual(told, [], colorScheme);
+        assert.ok(passes.length > 0, "it looked at something");
+      }
+    });
+  });
+}
+
+describe("the main page", () => {
+  it("is there at once: no task of it is a long one", async () => {
+    // A busy machine makes every task long now and then: one load of five must show what the page itself takes.
+    const longest = [];
+    for (let load = 0; load < 5 && !longest.some((ms) => ms <= LONG_TASK_MS); load += 1) {
+      await visit(browser, MAIN, {}, async (page) => {
+        longest.push(await page.evaluate(() => new Promise((resolve) => {
+          // Delivered in order: when this one arrives, all before it have.
+          const tasks = [];
+          new PerformanceObserver((list) => tasks.push(...list.getEntries())).observe({ type: "longtask", buffered: true });
+          requestIdleCallback(() => resolve(Math.max(0, ...tasks.map((task) => task.duration))));
+        })));
+      });
+    }
+    assert.ok(Math.min(...longest) <= LONG_TASK_MS, `longest tasks: ${longest.join(", ")} ms`);
+  });
+
+  it("answers the four questions on the first screen", async () => {
+    for (const options of [{}, PHONE]) {
+      await visit(browser, MAIN, options, async (page) => {
+        assert.equal(await page.locator(".verdict").count(), 1);
+        assert.deepEqual(await page.locator(".answers dt").allTextContents(), ["How fast?", "Was anything lost?", "Can I trust it?"]);
+        const box = await page.locator(".answers").boundingBox();
+        const { height } = page.viewportSize();
+        assert.ok(box.y + box.height <= height, `answers end at ${box.y + box.height} of ${height}`);
+      });
+    }
+  });
+
+  it("prints in black on white, without buttons, within the paper", async () => {
+    // A4 without its margins.
+    await visit(browser, MAIN, { viewport: { width: 688, height: 1000 }, colorScheme: "dark" }, async (page) => {
+      await page.emulateMedia({ media: "print" });
+      const colours = await page.evaluate(() => {
+        const { backgroundColor, color } = getComputedStyle(document.body);
+        return [backgroundColor, color];
+      });
+      assert.deepEqual(colours, ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]);
+      assert.equal(await page.locator("button:visible").filter({ hasNot: page.locator(".swatch") }).count(), 0);
+      assert.equal(await page.locator(".chart svg:visible").count() > 5, true);
+      assert.equal(await overflow(page), 0);
+    });
+  });
+
+  it("writes in drawings as legibly as elsewhere, and draws lines that can be seen", async () => {
+    for (const colorScheme of ["light", "dark"]) {
+      await visit(browser, MAIN, { colorScheme }, async (page) => {
+        const found = await page.evaluate(() => {
+          const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+          const luminance = (colour) => {
+            canvas.fillStyle = colour;
+            canvas.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+          const card = luminance(getComputedStyle(document.querySelector(".chart")).backgroundColor);
+          const of = (selector, property) =>
+            [...document.querySelectorAll(selector)].map((shape) => [selector, getComputedStyle(shape)[property]]);
+          const all = new Map([...of(".chart svg text", "fill"), ...of(".chart svg .line", "stroke"), ...of(".chart svg .marker", "fill")].map((one) => [one.join(), one]));
+          return [...all.values()].map(([selector, colour]) => ({ selector, colour, ratio: ratio(luminance(colour), card) }));
+        });
+        assert.ok(found.length > 5);
+        for (const { selector, colour, ratio } of found) {
+          assert.ok(ratio >= (selector.endsWith("text") ? 4.5 : 3), `${colorScheme}: ${selector} ${colour} has ${ratio.toFixed(2)}`);
+        }
+      });
+    }
+  });
+
+  it("lets no other script run", async () => {
+    const { page, context, heard } = await open(browser, MAIN);
+    const ran = await page.evaluate(() => {
+      const script = document.createElement("script");
+      script.textContent = "window.ran = true";
+      document.body.append(script);
+      return window.ran === true;
+    });
+    assert.equal(ran, false);
+    assert.match(heard.join("\n"), /Content Security Policy/);
+    await context.close();
+  });
+});
