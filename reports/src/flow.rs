@@ -153,7 +153,9 @@ impl Flow {
 
     /// What goes on from the stage before to this one.
     fn kept(&self, place: usize) -> u64 {
-        self.stages[place - 1].count.min(self.stages[place].count)
+        let stage = &self.stages[place];
+        let left: u64 = stage.branches.iter().filter(|branch| branch.way == Way::Out).map(|branch| branch.count).sum();
+        self.stages[place - 1].count.saturating_sub(left).min(stage.count)
     }
 
     /// The lowest edge of the band and its branches, where they leave or join.
@@ -272,6 +274,15 @@ mod tests {
     fn a_branch_is_as_wide_as_it_is_many_and_a_single_event_is_still_seen() {
         let of = |lost: u64| strokes(&flow(vec![branch(Way::Out, Kind::Fault, lost, "lost")]).render().into_string());
         assert_eq!((of(0), of(500_000), of(1)), (vec![], vec![32.0], vec![1.6]));
+    }
+
+    #[test]
+    fn what_leaves_does_not_go_on_however_many_join() {
+        let mut flow = flow(vec![branch(Way::Out, Kind::Doubt, 250_000, "refused")]);
+        flow.stages[1].branches.push(branch(Way::In, Kind::Allowed, 250_000, "of the warm-up"));
+        flow.stages[1].count = 1_000_000;
+        assert_eq!(flow.kept(1), 750_000);
+        assert!(flow.render().into_string().contains(">750\u{202f}000 acknowledged → persisted<"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn requests(of: &[(&Load, &Ledger)]) -> Vec<Stage> {
 /// What became of it.
 fn events(of: &[(&Load, &Ledger)], follow_requests: bool) -> Vec<Stage> {
     let sum = |read: fn(&Ledger) -> u64| of.iter().map(|(_, ledger)| read(ledger)).sum::<u64>();
-    let acknowledged = sum(|ledger| ledger.acknowledged);
+    let (acknowledged, persisted) = (sum(|ledger| ledger.acknowledged), sum(|ledger| ledger.persisted));
     let mut stages = vec![
         Stage {
             name: "acknowledged",
@@ -49,7 +49,7 @@ fn events(of: &[(&Load, &Ledger)], follow_requests: bool) -> Vec<Stage> {
         },
         Stage {
             name: "persisted",
-            count: sum(|ledger| ledger.persisted),
+            count: persisted,
             branches: vec![
                 out(Kind::Fault, sum(|ledger| ledger.lost), "lost"),
                 out(Kind::Doubt, sum(|ledger| ledger.unverified), "unverified"),
@@ -63,11 +63,13 @@ fn events(of: &[(&Load, &Ledger)], follow_requests: bool) -> Vec<Stage> {
         let delivery = |read: fn(&Delivery) -> u64| {
             of.iter().filter_map(|(_, ledger)| ledger.delivery.as_ref()).map(read).sum::<u64>()
         };
+        let delivered = sum(|ledger| ledger.delivered.unwrap_or(0));
         stages.push(Stage {
             name: "delivered",
-            count: sum(|ledger| ledger.delivered.unwrap_or(0)),
+            count: delivered,
             branches: vec![
-                out(Kind::Fault, delivery(|d| d.undelivered), "not delivered"),
+                // What is lost cannot be delivered, and has left already.
+                out(Kind::Fault, persisted.saturating_sub(delivered), "kept, not delivered"),
                 into(Kind::Fault, delivery(|d| d.altered), "delivered altered"),
                 into(Kind::Fault, delivery(|d| d.badly_signed.unwrap_or(0)), "badly signed"),
                 into(Kind::Allowed, delivery(|d| d.repeated), "delivered again"),
@@ -144,10 +146,10 @@ mod tests {
         let mut run = fixtures::lying_server();
         let ledger = run.results[0].ledger.as_mut().unwrap();
         ledger.delivered = Some(ledger.persisted - 5);
-        ledger.delivery = Some(Delivery { undelivered: 5, repeated: 7, ..Delivery::default() });
+        ledger.delivery = Some(Delivery { undelivered: 1_105, repeated: 7, ..Delivery::default() });
         let flow = of(&run);
         assert_eq!(flow.stages.last().unwrap().name, "delivered");
-        assert_eq!(branch(&flow, "not delivered"), &out(Kind::Fault, 5, "not delivered"));
+        assert_eq!(branch(&flow, "kept, not delivered"), &out(Kind::Fault, 5, "kept, not delivered"));
         assert_eq!(branch(&flow, "delivered again"), &into(Kind::Allowed, 7, "delivered again"));
     }
 

@@ -290,17 +290,13 @@ pub fn durable_over_time(run: &Run) -> Option<Chart> {
     };
     let text = |v: &f64| format::time(*v);
     let series = by_repetition(run, points, &text);
-    let all = || series.iter().flat_map(|s| &s.points);
-    let y = log_axis(all().map(|point| point.1))?;
+    let y = log_axis(series.iter().flat_map(|s| &s.points).map(|point| point.1))?;
+    let end = run.results.iter().map(|r| r.load.seconds).fold(0.0, f64::max);
     Some(Chart {
         id: "durable-over-time".to_owned(),
         title: "Time to durable p99, second by second".to_owned(),
         description: describe(&series, text)?,
-        x: Axis::span(
-            "time since the steady phase began",
-            all().fold(0.0, |end, point| end.max(point.0 + 0.5)),
-            format::seconds,
-        ),
+        x: Axis::span("time since the steady phase began", end, format::seconds),
         y,
         series,
         level: None,
