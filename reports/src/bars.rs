@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use crate::chart::Axis;
 
 /// Kinds of parts before their colours repeat; the style sheet has as many classes `p0`, `p1`, ….
-pub const KINDS: usize = 6;
+pub const KINDS: usize = 5;
 
 /// Width of the drawing, in its own units; the page scales it.
 const WIDTH: f64 = 400.0;

@@ -114,6 +114,7 @@ impl Flow {
         let rows = self.stages.iter().skip(1).flat_map(|stage| &stage.branches).filter(|b| b.count > 0).count();
         let bottom = self.bottom();
         let text_begin = bottom + TEXT_GAP;
+        let placed = self.placed(text_begin);
         let height = if rows > 0 { text_begin + TEXT_HEIGHT * rows as f64 } else { bottom + 6.0 };
         html! {
             figure.chart.stream {
@@ -122,9 +123,8 @@ impl Flow {
                     title id=(title_id) { (self.title) }
                     desc id=(description_id) { (self.description()) }
                     @for place in 1..self.stages.len() { (self.band(place)) }
-                    @for (row, placed) in self.placed(text_begin).iter().enumerate() {
-                        (branch(placed, text_begin + TEXT_HEIGHT * row as f64))
-                    }
+                    @for placed in &placed { (branch(placed)) }
+                    @for (row, placed) in placed.iter().enumerate() { (name(placed, text_begin + TEXT_HEIGHT * row as f64)) }
                     @for place in 0..self.stages.len() { (self.stage(place)) }
                 }
             }
@@ -234,17 +234,28 @@ impl Flow {
     }
 }
 
-fn branch(placed: &Placed<'_>, y: f64) -> Markup {
-    let Branch { kind, count, name, .. } = placed.branch;
-    let text = format!("{}{} {name}", kind.mark(), format::count(*count));
-    let begin = placed.x - 4.0;
-    let fits = begin + text.chars().count() as f64 * CHARACTER <= WIDTH;
-    let (anchor, at) = if fits { ("", begin) } else { ("end", WIDTH - 2.0) };
+impl Placed<'_> {
+    fn text(&self) -> String {
+        let Branch { kind, count, name, .. } = self.branch;
+        format!("{}{} {name}", kind.mark(), format::count(*count))
+    }
+}
+
+fn branch(placed: &Placed<'_>) -> Markup {
     html! {
-        path class=(format!("branch {}", kind.class())) d=(placed.path) stroke-width=(format!("{:.1}", placed.thickness)) {
-            title { (text) }
+        path class=(format!("branch {}", placed.branch.kind.class())) d=(placed.path) stroke-width=(format!("{:.1}", placed.thickness)) {
+            title { (placed.text()) }
         }
-        text class=(format!("{} {anchor}", kind.class())) x=(format!("{at:.1}")) y=(format!("{y:.1}")) { (text) }
+    }
+}
+
+/// Below its end; drawn after all branches, so that one that passes behind a text does not strike it out.
+fn name(placed: &Placed<'_>, y: f64) -> Markup {
+    let (text, begin) = (placed.text(), placed.x - 4.0);
+    let fits = begin + text.chars().count() as f64 * CHARACTER <= WIDTH;
+    let (anchor, at) = if fits { ("", begin) } else { (" end", WIDTH - 2.0) };
+    html! {
+        text class=(format!("{}{anchor}", placed.branch.kind.class())) x=(format!("{at:.1}")) y=(format!("{y:.1}")) { (text) }
     }
 }
 

@@ -9,6 +9,7 @@ use super::output::{OUTPUT, open_page};
 use super::terminal::{print_text, say_unless};
 use super::{EXIT_USAGE, Failure};
 use crate::history;
+use crate::nearest::nearest_path;
 
 pub(super) const EXAMPLES: &str = "Examples:
   # every run that was ever written here
@@ -46,8 +47,11 @@ pub(super) struct Arguments {
 /// Reads, writes and prints; the exit code.
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let Arguments { folder, out, json, quiet, open } = arguments;
-    let (history, [file, page]) =
-        history::history(folder, out.as_deref()).map_err(|error| Failure(EXIT_USAGE, error.to_string()))?;
+    let (history, [file, page]) = history::history(folder, out.as_deref()).map_err(|error| {
+        let near = if folder.exists() { None } else { nearest_path(folder) };
+        let remedy = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        Failure(EXIT_USAGE, format!("{error}{remedy}"))
+    })?;
     print_text(&if *json { model::write(&history) } else { model::terminal(&history) });
     anstream::eprintln!("{} and {}", file.display(), page.display());
     say_unless(*quiet, "a mark says where to look; whether one change made a server worse: loadgen gate");

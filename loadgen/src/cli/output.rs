@@ -81,14 +81,14 @@ impl Output {
         forecast: &Forecast,
         invocation: &Invocation,
     ) -> Result<Option<Self>, Failure> {
-        if arguments.tui && !terminal::is_there() {
-            let told = "--tui: standard error is no terminal to draw on; run it in one, or leave --tui out";
-            return Err(Failure(EXIT_USAGE, told.to_owned()));
-        }
         let run_id = new_run_id();
         let out = |name: &str| arguments.out.clone().unwrap_or_else(|| Path::new("millrace-results").join(name));
         if arguments.dry_run {
             return forecast.tell(arguments.json, &out("RUN_ID")).map(|()| None);
+        }
+        if arguments.tui && !terminal::is_there() {
+            let told = "--tui: standard error is no terminal to draw on; run it in one, or leave --tui out";
+            return Err(Failure(EXIT_USAGE, told.to_owned()));
         }
         let folder = out(&run_id);
         // Before the run: a path that cannot be written must not cost two minutes.

@@ -8,6 +8,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -76,7 +77,8 @@ impl Screen {
         execute!(io::stderr(), EnterAlternateScreen, Hide)?;
         // A whole picture at a time: unbuffered, every cell would be a system call.
         let terminal = Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr())))?;
-        let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        // As for everything else that is printed: --color, NO_COLOR, and what the terminal can.
+        let has_colours = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
         Ok(Self { terminal, look: Look::new(has_colours) })
     }
 

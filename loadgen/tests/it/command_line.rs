@@ -194,7 +194,9 @@ fn what_is_no_number_is_told_flag_value_range_and_remedy_and_the_help_has_that_r
         let Some((min, rest)) = allowed.split_once(" to ") else { continue };
         let max = rest.split(' ').next().expect("an upper end");
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let says = |end: &str| help.contains(end) || help.contains("whole number") || arg.is_hide_set();
+        let numbers: Vec<&str> = help.split(|c: char| !c.is_ascii_digit() && !".%".contains(c)).collect();
+        let is_there = |end: &str| end.rsplit(' ').next().is_some_and(|end| numbers.contains(&end));
+        let says = |end: &str| is_there(end) || help.contains("whole number") || arg.is_hide_set();
         assert!(
             command == "serve" || (says(min) && says(max)),
             "{command} {flag}: {min} to {max} is not in its help: {help}"
@@ -280,6 +282,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("export run.json", &["--format <FORMAT>", "markdown", "is missing", "loadgen export needs it", "add it"]),
     ("report rnu.json", &["rnu.json", "did you mean run.json?"]),
     ("compare", &["RUN.json", "is missing", "add it"]),
+    ("history rnu.json", &["rnu.json", "did you mean run.json?"]),
     ("plans before", &["before: is unknown", "allowed: default, before-after"]),
     ("completions tcsh", &["tcsh: is unknown", "allowed: bash, elvish, fish"]),
     ("man rnu", &["'rnu': is no command", "did you mean run?"]),
