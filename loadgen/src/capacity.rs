@@ -52,7 +52,7 @@ impl Wanted {
         let allowed = (needed as f64 * SAMPLES_MARGIN / longest_s).ceil();
         (rate_min < allowed).then(|| {
             format!(
-                "--rate-min {rate_min}: the objectives take {} events to be judged, more than a trial of {longest_s} s has at that rate; \
+                "--rate-min = {rate_min}: the objectives take {} events to be judged, more than a trial of {longest_s} s has at that rate; \
                  allowed: {allowed} events per second and more, or an objective on a lower quantile",
                 format::count(needed)
             )

@@ -23,7 +23,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   # exit 3 when it is less than 5,000 events per second
   loadgen capacity --mode cache-first --slo 'response_time.p99 < 1ms' --fail-under 5000
   # a server that already runs
-  loadgen capacity --target http://127.0.0.1:8080 --rate-min 50 --rate-max 5000 --probe 10s";
+  loadgen capacity --target http://127.0.0.1:8080 --rate-min 200 --rate-max 5000 --probe 10s";
 
 /// `--rate-min` and `--rate-max`
 const TRIED: Limit<f64> = Limit { min: 1.0, max: calibrate::SEARCH.rate_per_s_max, unit: "events/s" };

@@ -110,8 +110,8 @@ fn a_capacity_below_what_was_asked_for_ends_with_3() {
 #[test]
 fn what_the_search_decides_itself_cannot_be_asked_for() {
     for (arguments, says) in [
-        (&["--rate", "5"][..], "--rate does not go with capacity"),
-        (&["--mode", "null"], "--mode null does not go"),
+        (&["--rate", "5"][..], "--rate: does not go with capacity"),
+        (&["--mode", "null"], "--mode null: does not go"),
         (&["--rate-min", "500", "--rate-max", "100"], "the smaller one first"),
         (&["--resolution", "0%"], "allowed: 0.5% to 100%"),
         (&["--slo", "cache-first: response_time.p50 < 2 x db-first"], "a trial has only one"),
