@@ -225,8 +225,8 @@ async fn show_live(state: Arc<Mutex<State>>, mut screen: Screen, stop: Arc<Atomi
     }
 }
 
-/// The first one ends early, the second one at once.
-fn interrupt(stop: &AtomicBool) {
+/// Somebody wants it to end, by a key or a signal: the first time early, with what there is, the second time at once.
+pub fn interrupt(stop: &AtomicBool) {
     if stop.swap(true, Ordering::Relaxed) {
         terminal::give_back();
         std::process::exit(EXIT_INTERRUPTED);

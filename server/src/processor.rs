@@ -111,6 +111,29 @@ impl Work for Store {
     }
 }
 
+/// What was taken out of the buffer and is not settled yet: it goes back when the store fails, and when this processor does.
+struct InHand<'a> {
+    pending: &'a Pending,
+    /// A stack, the oldest on top; more than one only while looking for an event that the store can't hold.
+    parts: Vec<Vec<Arc<Event>>>,
+}
+
+impl InHand<'_> {
+    /// The part on top becomes two.
+    fn halve(&mut self) {
+        if let Some(mut part) = self.parts.pop() {
+            self.parts.push(part.split_off(part.len() / 2));
+            self.parts.push(part);
+        }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.parts.drain(..).filter(|part| !part.is_empty()).for_each(|part| self.pending.put_back(part));
+    }
+}
+
 /// A running processor. Dropping it stops the task without draining; [`Processor::shutdown`] is the way to end it.
 #[derive(Debug)]
 pub struct Processor {
@@ -206,22 +229,19 @@ impl<S: Work> Task<S> {
         let batch = self.pending.take(self.settings.batch_events_max.max(1));
         let found = Found::of(batch.len(), self.settings.batch_events_max.max(1));
         self.count_poll("memory", found);
-        assert!(!self.settings.panics || batch.is_empty(), "a fault on purpose: panic=processor");
-        // A stack of parts, the oldest on top; more than one only while looking for an event that the store can't hold.
-        let mut parts = if batch.is_empty() { Vec::new() } else { vec![batch] };
-        while let Some(mut part) = parts.pop() {
-            match self.store.insert(&part).await {
-                Ok(outcomes) => self.written(&part, &outcomes),
+        let mut in_hand = InHand { pending: &self.pending, parts: vec![batch] };
+        while let Some(part) = in_hand.parts.last().filter(|part| !part.is_empty()) {
+            assert!(!self.settings.panics, "a fault on purpose: panic=processor");
+            match self.store.insert(part).await {
+                Ok(outcomes) => self.written(part, &outcomes),
                 Err(error) if error.blames_values() && part.len() == 1 => self.set_aside(&part[0], &error),
                 Err(error) if error.blames_values() => {
-                    parts.push(part.split_off(part.len() / 2));
-                    parts.push(part);
+                    in_hand.halve();
+                    continue;
                 }
-                Err(error) => {
-                    parts.into_iter().chain([part]).for_each(|part| self.pending.put_back(part));
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
+            in_hand.parts.pop();
         }
         Ok(found)
     }

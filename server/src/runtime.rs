@@ -299,7 +299,7 @@ impl Server {
         let accept = http::serve(Arc::clone(&app), listener, answerers, stopped);
         let serving = runtime.spawn(async move {
             let _alive = alive;
-            accept.await
+            accept.await.inspect_err(|error| tracing::error!(%error, "no connection can be accepted"))
         });
         let pulses = [
             ("accepting", Some(accepting)),
@@ -338,7 +338,7 @@ impl Server {
         if let Some(part) = dead_part.filter(|_| !journal.as_ref().is_some_and(|journal| journal.is_broken())) {
             tracing::error!(
                 part,
-                "a part of the server has ended by a defect (its panic is above): the server stops, since nobody would do that part's work"
+                "a part of the server has ended by a defect (the reason is above): the server stops, since nobody would do that part's work"
             );
         }
         self.app.stopping.store(true, Ordering::Relaxed);
@@ -362,7 +362,7 @@ impl Server {
                 processor.shutdown().await;
             }
             if let (Some("processor"), Some(store), Some(pending)) = (dead_part, &self.store, &pending) {
-                // What the dead one had in hand it takes along; the rest need not be lost with it.
+                // What the dead one had in hand is pending again, and need not be lost with it.
                 let settings = ProcessorSettings { panics: false, ..processor_settings(&self.app.settings) };
                 let metrics = Arc::clone(&self.app.metrics);
                 Processor::spawn(store.clone(), Arc::clone(pending), metrics, settings).shutdown().await;

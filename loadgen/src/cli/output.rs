@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anstream::eprintln;
 use clap::Args;
 use rand::Rng;
 use reports::model::Run;
 use reports::{html, schema, table, verdict};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::forecast::Forecast;
@@ -18,6 +19,7 @@ use super::terminal::{print_result, print_text, say_unless, tell_warning};
 use super::{EXIT_INTERNAL, EXIT_USAGE, Failure};
 use crate::live::terminal;
 use crate::measure::Context;
+use crate::progress::interrupt;
 use crate::samples::SampleFile;
 
 /// Heading of the flags in `--help`.
@@ -196,10 +198,7 @@ pub(super) fn open_page(path: &Path) {
 async fn stop_on_signal(mut signals: Signals, stop: Arc<AtomicBool>) {
     loop {
         signals.next().await;
-        if stop.swap(true, Ordering::Relaxed) {
-            terminal::give_back();
-            std::process::exit(130);
-        }
+        interrupt(&stop);
         // The live view says so itself.
         if !terminal::is_taken() {
             eprintln!("\ninterrupted: ending this phase and writing what there is (once more to quit at once)");
@@ -208,13 +207,10 @@ async fn stop_on_signal(mut signals: Signals, stop: Arc<AtomicBool>) {
 }
 
 /// Ctrl-C, and the signal by which a supervisor ends a program.
-#[cfg(unix)]
 struct Signals([tokio::signal::unix::Signal; 2]);
 
-#[cfg(unix)]
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
     }
 
@@ -224,21 +220,6 @@ impl Signals {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    }
-}
-
-/// Ctrl-C.
-#[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
-
-#[cfg(windows)]
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        tokio::signal::windows::ctrl_c().map(Self)
-    }
-
-    async fn next(&mut self) {
-        self.0.recv().await;
     }
 }
 
