@@ -170,7 +170,7 @@ fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
         mode: "journal-first".to_owned(),
         ..trial("one more sync a batch (journal-first)", "journal-sync=1".to_owned(), Some(p50), true)
     };
-    vec![
+    let all = vec![
         trial("the same program", String::new(), None, false),
         // Of processor time on the answering thread, and so of every response time at least as much.
         trial("10 % of p50 on every request", format!("cpu={tenth_us}us"), Some(p50), true),
@@ -181,7 +181,10 @@ fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
         journal,
         trial("one more query a poll", "poll-query=1".to_owned(), Some(Metric::IdleSql), true),
         trial("20 % memory", format!("ballast={fifth_mib}MiB"), Some(Metric::MemoryPeak), true),
-    ]
+    ];
+    // What nobody asked to be watched cannot be found.
+    let is_gated = |metric| wish.rule.gated.iter().any(|gated| gated.metric == metric);
+    all.into_iter().filter(|trial| trial.worsens.is_none_or(is_gated)).collect()
 }
 
 fn side(name: &'static str, mode: &str, wish: &Wish, faults: &[String]) -> Result<Side, SideError> {

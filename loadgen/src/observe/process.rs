@@ -1,4 +1,4 @@
-//! CPU time and memory of processes, from `/proc`. Elsewhere than on Linux everything is `None`.
+//! CPU time and memory of processes, from their CPU clocks and `/proc`. Elsewhere than on Linux everything is `None`.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ impl ProcessUsage {
     /// Of process `pid`.
     pub fn of(pid: u32) -> Self {
         Self {
-            cpu_s: cpu_s(&format!("/proc/{pid}/stat")),
+            cpu_s: cpu_s(pid),
             rss_peak_bytes: rss_peak_bytes(&format!("/proc/{pid}/status")),
         }
     }
@@ -25,9 +25,9 @@ impl ProcessUsage {
     pub fn of_trees(roots: &[u32]) -> Self {
         let mut all = Self::default();
         for pid in with_descendants(roots) {
-            let path = format!("/proc/{pid}/stat");
-            // cutime and cstime are fields 16 and 17: what children used that are gone.
-            all.cpu_s = sum(all.cpu_s, ticks_s(&path, 11..15));
+            // cutime and cstime are fields 16 and 17 of proc(5): what children used that are gone.
+            let of_children_s = ticks_s(&format!("/proc/{pid}/stat"), 13..15);
+            all.cpu_s = sum(all.cpu_s, sum(cpu_s(pid), of_children_s));
             all.rss_peak_bytes = sum(all.rss_peak_bytes, rss_peak_bytes(&format!("/proc/{pid}/status")));
         }
         all
@@ -35,7 +35,7 @@ impl ProcessUsage {
 
     /// Of this process.
     pub fn own() -> Self {
-        Self { cpu_s: cpu_s("/proc/self/stat"), rss_peak_bytes: rss_peak_bytes("/proc/self/status") }
+        Self::of(std::process::id())
     }
 }
 
@@ -51,7 +51,7 @@ pub struct ProcessState {
 impl ProcessState {
     /// Of these processes without their descendants; those that are gone count nothing.
     pub fn of(pids: &[u32]) -> Self {
-        pids.iter().map(|pid| Self::read(&format!("/proc/{pid}/stat"))).fold(Self::default(), |all, one| Self {
+        pids.iter().map(|&pid| Self::read(pid)).fold(Self::default(), |all, one| Self {
             cpu_s: sum(all.cpu_s, one.cpu_s),
             rss_bytes: sum(all.rss_bytes, one.rss_bytes),
         })
@@ -59,15 +59,15 @@ impl ProcessState {
 
     /// Of this process.
     pub fn own() -> Self {
-        Self::read("/proc/self/stat")
+        Self::read(std::process::id())
     }
 
     /// The resident pages are field 24 of proc(5), the 22nd after the command.
-    fn read(path: &str) -> Self {
-        let stat = fs::read_to_string(path).unwrap_or_default();
+    fn read(pid: u32) -> Self {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let page_bytes = rustix::param::page_size() as u64;
         let pages = numbers(&stat).and_then(|mut numbers| numbers.nth(21)?.parse::<u64>().ok());
-        Self { cpu_s: ticks_of(&stat, 11..13), rss_bytes: pages.map(|pages| pages * page_bytes) }
+        Self { cpu_s: cpu_s(pid), rss_bytes: pages.map(|pages| pages * page_bytes) }
     }
 }
 
@@ -114,18 +114,24 @@ fn sum<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-/// utime and stime are fields 14 and 15 of proc(5), the 12th and 13th after the command.
-fn cpu_s(path: &str) -> Option<f64> {
-    ticks_s(path, 11..13)
+/// User and system time of all threads of a process, those that have ended included, by its CPU clock (clock_getcpuclockid(3)): in nanoseconds.
+/// proc(5) tells whole ticks of 10 ms, which is 8 % of what a server uses in half a second.
+#[cfg(target_os = "linux")]
+fn cpu_s(pid: u32) -> Option<f64> {
+    let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    let used = nix::time::clock_gettime(clock).ok()?;
+    Some(used.tv_sec() as f64 + used.tv_nsec() as f64 / 1e9)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_s(_pid: u32) -> Option<f64> {
+    None
 }
 
 /// The sum of these fields, counted from the one after the command.
 fn ticks_s(path: &str, fields: std::ops::Range<usize>) -> Option<f64> {
-    ticks_of(&fs::read_to_string(path).ok()?, fields)
-}
-
-fn ticks_of(stat: &str, fields: std::ops::Range<usize>) -> Option<f64> {
-    let ticks = numbers(stat)?.skip(fields.start).take(fields.len()).map(str::parse::<f64>);
+    let stat = fs::read_to_string(path).ok()?;
+    let ticks = numbers(&stat)?.skip(fields.start).take(fields.len()).map(str::parse::<f64>);
     Some(ticks.sum::<Result<f64, _>>().ok()? / rustix::param::clock_ticks_per_second() as f64)
 }
 
@@ -148,11 +154,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_grows_with_work_and_memory_is_there() {
+    fn cpu_time_grows_with_two_milliseconds_of_work_and_memory_is_there() {
         let before = ProcessUsage::own();
         let begin = std::time::Instant::now();
         let mut work = 0u64;
-        while begin.elapsed().as_millis() < 50 {
+        while begin.elapsed().as_millis() < 2 {
             work = work.wrapping_mul(31).wrapping_add(1);
         }
         std::hint::black_box(work);

@@ -17,6 +17,7 @@ macro_rules! either {
 }
 
 mod deliveries;
+mod migrations;
 mod postgres;
 mod sqlite;
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, migrations, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -93,7 +93,7 @@ impl PostgresStore {
             return Err(StoreError::Open { database: place, cause, remedy: "use PostgreSQL 13 or newer" });
         }
         // Under an advisory lock, so that processes which start together take turns.
-        sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(|error| cannot_open(place, &error))?;
+        migrations::postgres().run(&pool).await.map_err(|error| cannot_open(place, &error))?;
         let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
         let reply_timeout = limits.statement_timeout + REPLY_GRACE;
         Ok(Self {

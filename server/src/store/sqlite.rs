@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, now_us, payload_text, state_of, statuses_of,
+    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, migrations, now_us, payload_text, state_of, statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -104,8 +104,7 @@ impl SqliteStore {
             .connect_with(writer_options)
             .await
             .map_err(|error| cannot_open(path, &error.to_string()))?;
-        let migrations = sqlx::migrate!("migrations/sqlite");
-        migrations.run(&writer).await.map_err(|error| cannot_open(path, &error.to_string()))?;
+        migrations::sqlite().run(&writer).await.map_err(|error| cannot_open(path, &error.to_string()))?;
         let readers = pool(limits.sqlite_readers_max.max(1));
         let readers =
             readers.connect_with(reader_options).await.map_err(|error| cannot_open(path, &error.to_string()))?;
