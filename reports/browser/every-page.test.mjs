@@ -33,7 +33,7 @@ const said = (page) =>
   });
 
 it("there are pages of every kind", () => {
-  for (const name of [MAIN, MANY_REASONS, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate"]) {
+  for (const name of [MAIN, MANY_REASONS, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate", "history"]) {
     assert.ok(NAMES.includes(name), name);
   }
 });
