@@ -95,7 +95,7 @@ describe("pointing at a chart", () => {
       const chart = await chartOf(page, "rate");
       await hover(page, chart, 5);
       assert.equal(await chart.svg.locator(".cross .hair").count(), 1);
-      assert.ok((await chart.svg.locator(".cross .dot").count()) >= chart.data.series.length);
+      assert.ok((await chart.svg.locator(".cross .dot").count()) >= chart.data.series.length, "a dot on each line");
       await page.mouse.move(2, 2);
       await chart.tip.waitFor({ state: "hidden" });
       assert.equal(await chart.svg.locator(".cross > *").count(), 0);
@@ -206,7 +206,7 @@ describe("a drag", () => {
     });
   });
 
-  it("is none when it is a click, and a finger moves the page instead", async () => {
+  it("is none when it is a click", async () => {
     await onMain(async (page) => {
       const chart = await chartOf(page, "rate");
       const before = await drawingOf(chart);
@@ -214,13 +214,40 @@ describe("a drag", () => {
       assert.equal(await chart.figure.getByRole("button", { name: "Reset zoom" }).isVisible(), false);
       assert.equal(await drawingOf(chart), before);
     });
-    await visit(browser, MAIN, { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true }, async (page) => {
+  });
+});
+
+describe("a finger", () => {
+  const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+
+  it("reads values, within the window", async () => {
+    await visit(browser, MAIN, PHONE, async (page) => {
       const chart = await chartOf(page, "rate");
       await page.touchscreen.tap(...(await placeOf(chart, 4.5)));
       await chart.tip.waitFor({ state: "visible" });
       const box = await chart.tip.boundingBox();
       assert.ok(box.x >= 0 && box.x + box.width <= 390, "the tip is within the window");
       assertTold(await page.locator(".tip .at").textContent(), 4.5e9);
+    });
+  });
+
+  it("moves the page up and down, and does not zoom along x", async () => {
+    await visit(browser, MAIN, PHONE, async (page, context) => {
+      const chart = await chartOf(page, "rate");
+      const finger = await context.newCDPSession(page);
+      const swipe = async ([x, y], right, down) => {
+        for (const step of [0, 1, 2, 3, 4, 5]) {
+          const touchPoints = [{ x: x + (right * step) / 5, y: y + (down * step) / 5 }];
+          await finger.send("Input.dispatchTouchEvent", { type: step === 0 ? "touchStart" : "touchMove", touchPoints });
+        }
+        await finger.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+      };
+      const whole = await xTicks(chart);
+      await swipe(await placeOf(chart, 2), 120, 0);
+      assert.deepEqual(await xTicks(chart), whole, "no zoom");
+      const before = await page.evaluate(() => scrollY);
+      await swipe(await placeOf(chart, 4), 0, -200);
+      await page.waitForFunction((before) => scrollY > before + 50, before);
     });
   });
 });

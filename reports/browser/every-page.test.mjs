@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { after, before, describe, it } from "node:test";
 
 import { assertSameDrawing } from "./drawings.mjs";
-import { MAIN, NAMES, launch, open, pageFile, visit } from "./pages.mjs";
+import { MAIN, MANY_REASONS, NAMES, launch, open, pageFile, runOf, visit } from "./pages.mjs";
 
 const BYTES_MAX = 1_500_000;
 /** A task that keeps the page from answering for longer is a long one, says the browser. */
@@ -33,7 +33,7 @@ const said = (page) =>
   });
 
 it("there are pages of every kind", () => {
-  for (const name of [MAIN, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate"]) {
+  for (const name of [MAIN, MANY_REASONS, "three-modes", "before-after", "capacity", "crash", "conform", "dead-target", "comparison", "gate", "history"]) {
     assert.ok(NAMES.includes(name), name);
   }
 });
@@ -66,8 +66,8 @@ for (const name of NAMES) {
         assert.equal(await page.locator("button, input, select, [role=application]").count(), 0);
         return [await said(page), await drawings(page)];
       });
-      assert.ok((await page.locator("button").count()) > 1);
       assert.ok(without.length > 1000, "there is something to say");
+      assert.ok((await page.locator("button").count()) > 1, "the script adds buttons");
       assert.equal(await said(page), without);
       // Hiding and showing draws all of it anew.
       await page.locator("figure.chart .legend li:first-child button").evaluateAll((all) => all.forEach((one) => (one.click(), one.click())));
@@ -121,16 +121,31 @@ describe("the main page", () => {
     assert.ok(Math.min(...longest) <= LONG_TASK_MS, `longest tasks: ${longest.join(", ")} ms`);
   });
 
-  it("answers the four questions on the first screen", async () => {
-    for (const options of [{}, PHONE]) {
-      await visit(browser, MAIN, options, async (page) => {
-        assert.equal(await page.locator(".verdict").count(), 1);
-        assert.deepEqual(await page.locator(".answers dt").allTextContents(), ["How fast?", "Was anything lost?", "Can I trust it?"]);
-        const box = await page.locator(".answers").boundingBox();
-        const { height } = page.viewportSize();
-        assert.ok(box.y + box.height <= height, `answers end at ${box.y + box.height} of ${height}`);
-      });
-    }
+  for (const name of [MAIN, MANY_REASONS]) {
+    it(`${name}: answers the four questions on the first screen`, async () => {
+      for (const options of [{}, PHONE]) {
+        await visit(browser, name, options, async (page) => {
+          assert.equal(await page.locator(".verdict").count(), 1);
+          assert.deepEqual(await page.locator(".answers dt").allTextContents(), ["How fast?", "Was anything lost?", "Can I trust it?"]);
+          const box = await page.locator(".answers").boundingBox();
+          const { height } = page.viewportSize();
+          assert.ok(box.y + box.height <= height, `answers end at ${box.y + box.height} of ${height}`);
+        });
+      }
+    });
+  }
+
+  it("unfolds all reasons of a verdict by hand and on paper, without its script", async () => {
+    const { length } = runOf(MANY_REASONS).verdict.reasons;
+    const shown = (page) => page.locator(".verdict li:not(:has(li))").evaluateAll((all) => all.filter((one) => one.checkVisibility()).length);
+    await visit(browser, MANY_REASONS, { javaScriptEnabled: false }, async (page) => {
+      assert.ok((await shown(page)) < length, "some are folded");
+      await page.emulateMedia({ media: "print" });
+      assert.equal(await shown(page), length, "on paper");
+      await page.emulateMedia({ media: "screen" });
+      await page.locator(".verdict summary").click();
+      assert.equal(await shown(page), length, "by hand");
+    });
   });
 
   it("prints in black on white, without buttons, within the paper", async () => {

@@ -1,7 +1,7 @@
 // What can be taken from the page: its data, the points of a chart, the command; and the theme.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { text } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
@@ -14,7 +14,7 @@ after(() => browser.close());
 /** Name and text of the file that a click on this button makes. */
 const download = async (page, button) => {
   const [file] = await Promise.all([page.waitForEvent("download"), button.click()]);
-  return { name: file.suggestedFilename(), text: readFileSync(await file.path(), "utf8") };
+  return { name: file.suggestedFilename(), text: await text(await file.createReadStream()) };
 };
 
 /** RFC 4180. */
@@ -39,24 +39,24 @@ describe("files", () => {
         const json = await download(page, page.getByRole("button", { name: "Download JSON" }));
         assert.equal(json.name, "run.json");
         // Not told how they differ: a difference of ten thousand lines tells nobody anything.
-        assert.ok(isDeepStrictEqual(known(JSON.parse(json.text)), known(runOf(name))));
+        assert.ok(isDeepStrictEqual(known(JSON.parse(json.text)), known(runOf(name))), "the JSON is another");
         const csv = await download(page, page.getByRole("button", { name: "Download CSV" }));
         assert.equal(csv.name, "run.csv");
-        assert.ok(csv.text === csvOf(name));
+        assert.ok(csv.text === csvOf(name), "the CSV is another");
       });
     });
   }
 
-  it("of the other pages hold their data", async () => {
-    for (const [name, file] of [["gate", "gate.json"], ["comparison", "compare.json"]]) {
+  for (const [name, file] of [["gate", "gate.json"], ["comparison", "compare.json"]]) {
+    it(`${name}: hold its data`, async () => {
       await visit(browser, name, {}, async (page) => {
         const json = await download(page, page.getByRole("button", { name: "Download JSON" }));
         assert.equal(json.name, file);
         assert.match(JSON.parse(json.text).schema, /\.v1$/);
         assert.equal(await page.getByRole("button", { name: "Download CSV" }).count(), 0);
       });
-    }
-  });
+    });
+  }
 
   it("of a chart hold its points, with units and of every line", async () => {
     const run = runOf(MAIN);

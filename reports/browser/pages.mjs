@@ -13,6 +13,9 @@ const FOLDER = process.env.MILLRACE_PAGES;
 /** A real run of four variants, three repetitions each: the page that most people will look at. */
 export const MAIN = "modes-1000-per-s";
 
+/** The same, with a reason to be missed for each of them. */
+export const MANY_REASONS = "many-reasons";
+
 /** Names of all pages. */
 export const NAMES = readdirSync(FOLDER).filter((file) => file.endsWith(".html")).map((file) => file.replace(".html", ""));
 
@@ -21,13 +24,18 @@ export const runOf = (name) => JSON.parse(readFileSync(join(FOLDER, `${name}.jso
 export const csvOf = (name) => readFileSync(join(FOLDER, `${name}.csv`), "utf8");
 
 /** Chromium of the system, with what it would ask the network for turned off. */
-export const launch = () =>
-  chromium.launch({
-    executablePath: process.env.CHROMIUM,
-    args: ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-    // Root has no user namespace to put a sandbox in.
-    chromiumSandbox: process.getuid() !== 0,
-  });
+const CHROMIUM = {
+  executablePath: process.env.CHROMIUM,
+  args: ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  // Root has no user namespace to put a sandbox in.
+  chromiumSandbox: process.getuid() !== 0,
+};
+
+/** A Chromium of one's own, or the one that prove.mjs has started for many. */
+export const launch = () => (process.env.MILLRACE_BROWSER ? chromium.connect(process.env.MILLRACE_BROWSER) : chromium.launch(CHROMIUM));
+
+/** One for many: its address is in its `wsEndpoint`. */
+export const serve = () => chromium.launchServer(CHROMIUM);
 
 /**
  * Opens a page; `heard` fills with whatever it complains about and whatever it asks for beside itself.
@@ -35,6 +43,7 @@ export const launch = () =>
  */
 export const open = async (browser, name, options = {}) => {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, offline: true, ...options });
+  context.setDefaultTimeout(Number(process.env.MILLRACE_PATIENCE_MS ?? 30_000));
   const page = await context.newPage();
   const address = pathToFileURL(pageFile(name)).href;
   const heard = [];

@@ -148,7 +148,10 @@ fn unlike(one: &Run, other: &Run) -> Vec<String> {
 
 fn setting(before: &[Vec<Entry>], entries: &[Entry]) -> Setting {
     let run = &entries[0].run;
-    let differing = before.iter().filter_map(|other| Some(unlike(&other.first()?.run, run)));
+    // Of each other setting, what kept this one out of it.
+    let kept_out =
+        |other: &[Entry]| representatives(other).map(|one| unlike(&one.run, run)).find(|fields| !fields.is_empty());
+    let differing = before.iter().filter_map(|other| kept_out(other));
     let kind = match run.capacity.is_empty() {
         true => {
             let seconds = run.plan.duration_ms as f64 / 1e3;

@@ -101,8 +101,9 @@ fn a_run_without_an_idle_phase_goes_with_those_that_have_one_but_does_not_join_t
         run
     };
     let history = of([with_idle(1, 0), with_idle(2, 60_000), with_idle(3, 5_000), with_idle(4, 0)]);
-    let runs: Vec<usize> = history.settings.iter().map(|setting| setting.runs.len()).collect();
-    assert_eq!(runs, [3, 1]);
+    let told: Vec<(usize, Vec<String>)> =
+        history.settings.iter().map(|setting| (setting.runs.len(), setting.differs.clone())).collect();
+    assert_eq!(told, [(3, vec![]), (1, vec!["plan.idle_ms: 60000 and 5000".to_owned()])]);
 }
 
 #[test]
@@ -165,6 +166,31 @@ fn the_page_shows_the_change_asks_nothing_of_the_network_and_is_as_it_was() {
     // Without the style sheet and the data, which other tests have.
     let body = page.split("</style>").nth(1).unwrap().split("<script").next().unwrap();
     fixtures::assert_golden(&fixtures::path("history.html"), body);
+}
+
+#[test]
+fn a_single_run_is_a_table_and_several_of_one_day_go_by_the_hour() {
+    let page = crate::html::history::render(&of([run(1, 1.0)]));
+    assert!(page.contains("One run has no history yet") && page.contains("<th scope=\"row\">response time p99</th>"));
+    assert!(!page.contains("<figure"), "a chart of one point");
+    let mut at_noon = run(1, 1.0);
+    at_noon.started_at = at_noon.started_at.replace("T01", "T12");
+    at_noon.run_id.push('b');
+    let page = crate::html::history::render(&of([run(1, 1.0), at_noon.clone()]));
+    let hour = &at_noon.started_at[11..16];
+    assert!(page.contains(&format!(">{hour}</text>")) && page.contains("runs of "), "{hour}");
+    assert!(page.contains("No change is marked: too few runs: 2 of 12."));
+}
+
+#[test]
+fn files_that_are_left_out_for_one_reason_are_told_together() {
+    let mut history = of([run(1, 1.0)]);
+    let left_out = |path: &str, reason: &str| LeftOut { path: path.to_owned(), reason: reason.to_owned() };
+    history.left_out = vec![left_out("a.json", "no JSON"), left_out("b.json", "no run"), left_out("c.json", "no JSON")];
+    let page = crate::html::history::render(&history);
+    let (_, section) = page.split_once("id=\"left-out\"").unwrap();
+    assert_eq!(section.split("</section>").next().unwrap().matches("<li>").count(), 2);
+    assert!(["a.json", "b.json", "c.json"].iter().all(|path| section.contains(path)));
 }
 
 #[test]

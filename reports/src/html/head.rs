@@ -57,12 +57,27 @@ pub fn verdict(run: &Run) -> Markup {
     verdict_box(class, mark, word(run.verdict.outcome), &run.verdict.reasons)
 }
 
-/// A verdict with its reasons beside it. `class`: of the style sheet.
+/// So many reasons stand open beside a verdict: more would push the answers off the first screen of a phone.
+const REASONS_OPEN_MAX: usize = 3;
+
+/// A verdict with its reasons beside it, which come in the order of their weight: the first few open, the others folded away (on paper
+/// they are open, says the style sheet). `class`: of the style sheet.
 pub fn verdict_box(class: &str, mark: &str, word: &str, reasons: &[String]) -> Markup {
+    // A fold takes a line itself: it is not worth a single reason.
+    let open = if reasons.len() > REASONS_OPEN_MAX + 1 { REASONS_OPEN_MAX } else { reasons.len() };
+    let (open, folded) = reasons.split_at(open);
     html! {
         div class=(format!("verdict {class}")) {
             p { strong { (mark) " " (word) } }
-            ul { @for reason in reasons { li { (reason) } } }
+            ul {
+                @for reason in open { li { (reason) } }
+                @if !folded.is_empty() {
+                    li { details {
+                        summary { "and " (format::counted(folded.len() as u64, "more reason")) }
+                        ul { @for reason in folded { li { (reason) } } }
+                    } }
+                }
+            }
         }
     }
 }

@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 
 use super::figures::log_axis;
-use super::{CONTENT, bar, document, stored};
+use super::{CONTENT, bar, document, number_table, stored};
 use crate::chart::{Axis, Chart, Series as Line};
 use crate::format;
 use crate::history::{
     Change, History, LeftOut, Metric, PastRun, Series, Setting, chance, change_size, change_when, day,
 };
+use crate::summary::{Cell, Row};
 
 /// Runs of a series that get a marker with a text, the last ones: the line has them all, and a page of five hundred runs stays small.
 const MARKED_RUNS_MAX: usize = 150;
@@ -70,18 +71,47 @@ fn setting(place: usize, setting: &Setting) -> Markup {
     html! {
         section id=(format!("setting-{number}")) {
             h2 { (number) ". " (setting.title) }
-            p.how { (setting.machine) ". Each point is a run, in the order of time; a vertical line is a change, a level line the median from one to the next."
+            p.how { (setting.machine) ". "
+                @if setting.runs.len() > 1 { "Each point is a run, in the order of time; a vertical line is a change, a level line the median from one to the next." }
+                @else { "One run has no history yet: its numbers, medians of its repetitions and from the smallest to the largest of them." }
                 @if !setting.differs.is_empty() { " It is no part of another setting because of " (setting.differs.join("; ")) "." } }
-            (changes(setting))
-            div.charts { @for metric in Metric::ALL { @if let Some(chart) = chart(number, setting, metric) { (chart.render()) } } }
+            @if setting.runs.len() > 1 {
+                (changes(setting))
+                div.charts { @for metric in Metric::ALL { @if let Some(chart) = chart(number, setting, metric) { (chart.render()) } } }
+            } @else { (numbers(setting)) }
             (runs(setting))
         }
     }
 }
 
+/// The numbers of a single run: a chart of one point shows less in more room.
+fn numbers(setting: &Setting) -> Markup {
+    let variants = variants(setting);
+    let cell = |metric: Metric, variant: &str| {
+        let of = |series: &&Series| series.metric == metric && series.variant == variant;
+        let Some(point) = setting.series.iter().find(of).and_then(|series| series.points.first()) else {
+            return Cell::plain(format::UNKNOWN);
+        };
+        let text = |value: f64| format::in_unit(value, metric.unit());
+        let (least, most) = (text(point.min), text(point.max));
+        let spread = (least != most).then(|| format!("{least} – {most}"));
+        let is_fault = metric == Metric::LostOrDuplicated && point.value > 0.0;
+        Cell { text: text(point.value), spread, is_fault }
+    };
+    let is_known = |metric: &Metric| setting.series.iter().any(|series| series.metric == *metric);
+    let row = |metric: Metric| Row {
+        label: metric.title().to_owned(),
+        cells: variants.iter().map(|variant| cell(metric, variant)).collect(),
+    };
+    let rows: Vec<Row> = Metric::ALL.into_iter().filter(is_known).map(row).collect();
+    number_table(&variants.iter().map(|&variant| variant.to_owned()).collect::<Vec<_>>(), &rows)
+}
+
 fn changes(setting: &Setting) -> Markup {
     let all = || setting.series.iter().flat_map(|series| series.changes.iter().map(move |change| (series, change)));
-    let notes = || setting.series.iter().filter_map(|series| Some((series, series.note.as_deref()?)));
+    // Of the longest series: what is true of it is true of the shorter ones.
+    let noted = setting.series.iter().filter(|series| series.note.is_some()).max_by_key(|series| series.points.len());
+    let note = noted.and_then(|series| series.note.as_deref());
     html! {
         @if all().next().is_some() {
             div.scroll tabindex="0" role="group" aria-label="table" {
@@ -93,12 +123,8 @@ fn changes(setting: &Setting) -> Markup {
                     } }
                 }
             }
-        } @else { p.note { "No change is marked." } }
-        // Nearly always the same of all of them.
-        @if let Some((series, note)) = notes().next() {
-            p.note { "Not looked for everywhere: " (series.variant) ", " (series.metric.title()) ": " (note)
-                @if notes().count() > 1 { "; and " (notes().count() - 1) " more like it" } "." }
-        }
+        } @else { p.note { "No change is marked" @if let Some(note) = note { ": " (note) } "." } }
+        @if let Some(note) = note.filter(|_| all().next().is_some()) { p.note { "Changes were not looked for everywhere: " (note) "." } }
     }
 }
 
@@ -113,8 +139,8 @@ fn chart(number: usize, setting: &Setting, metric: Metric) -> Option<Chart> {
         "per_s" => Axis::linear("events per second", largest, format::rate),
         "bytes" => Axis::linear("memory, MiB", largest, format::number),
         "per_hour" => Axis::linear("statements per hour", largest, format::number),
-        // Where nothing was ever lost, the axis ends at one event.
-        _ => Axis::linear("events", largest.max(1.0), format::number),
+        // Where nothing was ever lost, the axis has whole events all the same.
+        _ => Axis::linear("events", largest.max(5.0), format::number),
     };
     let style = |series: &Series| variants.iter().position(|variant| *variant == series.variant).unwrap_or(0);
     let bounds = (y.min, y.max);
@@ -200,18 +226,27 @@ fn lines(setting: &Setting, series: &Series, style: usize, (bottom, top): (f64, 
     lines
 }
 
-/// Runs at equal distances, whenever they were: ten of one afternoon are as good as ten of as many nights.
+/// Runs at equal distances, whenever they were: ten of one afternoon are as good as ten of as many nights. Those of one day go by the hour.
 fn runs_axis(runs: &[PastRun]) -> Axis {
-    let mut axis = Axis::linear("runs, in the order of time", 1.0, |_| String::new());
+    let one_day = runs.first().map(day).filter(|first| runs.iter().all(|run| day(run) == *first));
+    let label = match one_day {
+        Some(one_day) => format!("runs of {one_day}, in the order of time (UTC)"),
+        None => "runs, in the order of time".to_owned(),
+    };
+    let when = |run: &PastRun| match (one_day, run.started_at.get(11..16)) {
+        (Some(_), Some(hour)) => hour.to_owned(),
+        _ => day(run).to_owned(),
+    };
+    let mut axis = Axis::linear(&label, 1.0, |_| String::new());
     (axis.min, axis.max) = (0.5, runs.len() as f64 + 0.5);
-    axis.ticks = runs.iter().enumerate().map(|(place, run)| (at(place), day(run).to_owned())).collect();
+    axis.ticks = runs.iter().enumerate().map(|(place, run)| (at(place), when(run))).collect();
     axis
 }
 
 fn runs(setting: &Setting) -> Markup {
     html! {
         details {
-            summary { "The " (format::counted(setting.runs.len() as u64, "run")) " of this setting" }
+            summary { "The " @if setting.runs.len() > 1 { (format::counted(setting.runs.len() as u64, "run")) } @else { "run" } " of this setting" }
             div.scroll tabindex="0" role="group" aria-label="table" {
                 table {
                     thead { tr { th scope="col" { "begun" } th scope="col" { "verdict" } th scope="col" { "revision" } th scope="col" { "server" } th scope="col" { "file" } } }
@@ -224,12 +259,21 @@ fn runs(setting: &Setting) -> Markup {
     }
 }
 
+/// By reason: a folder of crash tests would be told of a screen long otherwise.
 fn left_out(files: &[LeftOut]) -> Markup {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for LeftOut { path, reason } in files {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, paths)) => paths.push(path),
+            None => reasons.push((reason, vec![path])),
+        }
+    }
     html! {
         section id="left-out" {
             h2 { "Left out" }
             p.how { "Files in the folder that are no part of a series, and why." }
-            dl.facts { @for left_out in files { dt { (left_out.path) } dd { (left_out.reason) } } }
+            ul { @for (reason, paths) in &reasons { li { (reason) ": "
+                @for (place, path) in paths.iter().enumerate() { @if place > 0 { ", " } span.mono { (path) } } } } }
         }
     }
 }

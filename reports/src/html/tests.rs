@@ -122,3 +122,19 @@ fn the_verdict_comes_first_and_in_words() {
         assert!(page.contains(expected), "{name} does not say {expected}");
     }
 }
+
+#[test]
+fn a_verdict_with_many_reasons_shows_the_first_and_folds_the_others_without_losing_one() {
+    for (count, open, fold) in
+        [(1, 1, None), (4, 4, None), (5, 3, Some("and 2 more reasons")), (12, 3, Some("and 9 more reasons"))]
+    {
+        let reasons: Vec<String> = (1..=count).map(|n| format!("reason {n}.")).collect();
+        let page = head::verdict_box("missed", "✗", "Missed", &reasons).into_string();
+        let (before, folded) = page.split_once("<details>").unwrap_or((&page, ""));
+        assert_eq!(before.matches("<li>reason ").count(), open, "{page}");
+        assert_eq!(folded.matches("<li>reason ").count(), count - open, "{page}");
+        assert!(reasons.iter().all(|reason| page.contains(reason)), "{page}");
+        assert_eq!(fold.is_some(), folded.contains("<summary>"), "{page}");
+        assert!(fold.is_none_or(|text| folded.contains(text)), "{page}");
+    }
+}
