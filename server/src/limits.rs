@@ -3,6 +3,7 @@
 //! Not the limits on sizes and counts of one request; those are settings that stand where they are enforced.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -74,15 +75,22 @@ impl Limiter {
     /// Counts one request, or says when the next one may come.
     pub fn take(&self) -> Result<(), Problem> {
         let Some(cells) = &self.cells else { return Ok(()) };
-        cells.check().map_err(|not_until| {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            Problem::RateLimited {
-                tier: self.tier.name(),
-                per_minute: self.per_minute,
-                // Rounded up: a sender that comes back after whole seconds finds a cell.
-                retry_after_s: wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64,
-            }
-        })
+        cells.check().map_err(|not_until| self.refusal(not_until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    /// The answer to a request that is over the limit, when there is room for another one after `wait`.
+    pub fn refusal(&self, wait: Duration) -> Problem {
+        Problem::RateLimited {
+            tier: self.tier.name(),
+            per_minute: self.per_minute,
+            // Rounded up: a sender that comes back after whole seconds finds a cell.
+            retry_after_s: wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64,
+        }
+    }
+
+    /// Requests a minute; 0 = no limit.
+    pub fn per_minute(&self) -> u32 {
+        self.per_minute
     }
 }
 

@@ -17,6 +17,7 @@ mod journal;
 mod life;
 mod openapi;
 mod outage;
+mod queue;
 mod receiver;
 mod rules;
 mod webhooks;
