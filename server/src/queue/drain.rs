@@ -231,15 +231,18 @@ impl Task {
         self.tended(self.read_rest().await);
     }
 
-    /// All that there is now.
+    /// As many as there are now, and not all that others go on putting in.
     async fn read_rest(&self) -> Result<(), QueueError> {
         self.read_again().await?;
-        loop {
+        let mut left: usize = self.link.ask(redis::cmd("XLEN").arg(STREAM)).await?;
+        while left > 0 {
             self.room().await;
-            if self.read_new(None).await? < ENTRIES_AT_ONCE {
-                return Ok(());
+            match self.read_new(None).await? {
+                count if count < ENTRIES_AT_ONCE => break,
+                count => left = left.saturating_sub(count),
             }
         }
+        Ok(())
     }
 
     /// Reads entries that no consumer was given; how many.
@@ -340,6 +343,9 @@ impl Task {
         while let Ok(told) = told.try_recv() {
             self.settle(told).await;
         }
+        // What the database did not take in time is the next one's at once.
+        let lease_ms = u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX);
+        self.tended(self.set_idle(|_| true, lease_ms).await);
         let mut forget = self.forget_consumer.prepare_invoke();
         forget.key(STREAM).arg(GROUP).arg(&self.consumer);
         self.tended(self.link.run::<i64>(&forget).await);
@@ -414,14 +420,20 @@ impl Task {
     async fn renew(&self) -> Result<(), QueueError> {
         let now = Instant::now();
         let is_old = |taken: &Taken| now.duration_since(taken.claimed) > self.settings.lease / 3;
+        self.set_idle(is_old, 0).await?;
+        self.lock().values_mut().filter(|taken| is_old(taken)).for_each(|taken| taken.claimed = now);
+        Ok(())
+    }
+
+    /// Has these of the entries in hand count as claimed so long ago: just now, or so that the next one who looks takes them over.
+    async fn set_idle(&self, which: impl Fn(&Taken) -> bool, idle_ms: u64) -> Result<(), QueueError> {
         let places: Vec<String> =
-            self.lock().values().filter(|taken| is_old(taken)).map(|taken| taken.place.clone()).collect();
+            self.lock().values().filter(|taken| which(taken)).map(|taken| taken.place.clone()).collect();
         for some in places.chunks(ENTRIES_AT_ONCE) {
             let mut claim = redis::cmd("XCLAIM");
-            claim.arg(STREAM).arg(GROUP).arg(&self.consumer).arg(0).arg(some).arg("JUSTID");
+            claim.arg(STREAM).arg(GROUP).arg(&self.consumer).arg(0).arg(some).arg("IDLE").arg(idle_ms).arg("JUSTID");
             self.link.ask::<Vec<String>>(&claim).await?;
         }
-        self.lock().values_mut().filter(|taken| is_old(taken)).for_each(|taken| taken.claimed = now);
         Ok(())
     }
 

@@ -12,7 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation};
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError,
+    RedisResult, ScriptInvocation,
+};
 use tokio::time::Instant;
 
 use crate::metrics::{Metrics, SettingLabels};
@@ -122,7 +126,10 @@ impl std::fmt::Debug for Redis {
 impl Redis {
     /// One that has not been asked anything. Fails when the URL is none of Redis.
     pub fn new(url: &str, timeout: Duration, metrics: Arc<Metrics>) -> Result<Self, QueueError> {
-        let client = Client::open(url).map_err(|error| QueueError::Away(error.to_string()))?;
+        // Without this a request may wait for the acknowledgement of what was sent before it.
+        let prompt = |to: ConnectionInfo| to.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let client = url.into_connection_info().and_then(|to| Client::open(prompt(to)));
+        let client = client.map_err(|error| QueueError::Away(error.to_string()))?;
         Ok(Self { client, timeout, metrics, durability: AtomicU8::new(0), is_away: AtomicBool::new(false) })
     }
 

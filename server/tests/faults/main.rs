@@ -23,6 +23,7 @@ mod disk;
 mod memory;
 mod network;
 mod outage;
+mod several;
 mod stop;
 mod sync;
 

@@ -20,14 +20,16 @@ mod outage;
 mod queue;
 mod receiver;
 mod rules;
+mod several;
 mod webhooks;
 
 use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use server::config::{Mode, Settings};
+use server::config::{Mode, QueueAt, Settings};
 use server::{Running, Stopped};
+use support::redis::Redis;
 use support::{Fresh, fresh_postgres, fresh_sqlite};
 
 /// A client to ask servers with. The load generator builds the library with TLS, for which a provider of cryptography must be named; no
@@ -43,6 +45,7 @@ macro_rules! everywhere {
     ($($name:ident)*) => {
         everywhere! { @ cache_first_sqlite: $($name)* }
         everywhere! { @ cache_first_postgres: $($name)* }
+        everywhere! { @ cache_first_redis: $($name)* }
         everywhere! { @ journal_first_sqlite: $($name)* }
         everywhere! { @ journal_first_postgres: $($name)* }
         everywhere! { @ db_first_sqlite: $($name)* }
@@ -63,6 +66,7 @@ pub struct At {
     pub settings: Settings,
     pub fresh: Fresh,
     _journal: tempfile::TempDir,
+    redis: Option<Redis>,
 }
 
 impl At {
@@ -72,6 +76,18 @@ impl At {
 
     pub async fn cache_first_postgres() -> Self {
         Self::new(Mode::CacheFirst, fresh_postgres(Default::default()).await)
+    }
+
+    /// On PostgreSQL, as several processes have it.
+    pub async fn cache_first_redis() -> Self {
+        Self::cache_first_postgres().await.on(Redis::start(&[]))
+    }
+
+    /// With the queue in this Redis.
+    pub fn on(mut self, redis: Redis) -> Self {
+        self.settings.queue = QueueAt::Redis(redis.url());
+        self.redis = Some(redis);
+        self
     }
 
     pub async fn journal_first_sqlite() -> Self {
@@ -98,7 +114,7 @@ impl At {
         settings.limits.journal_segment_bytes = 512 * 1024;
         let journal = tempfile::tempdir().expect("a temporary folder");
         settings.journal_dir = Some(journal.path().join("journal"));
-        Self { settings, fresh, _journal: journal }
+        Self { settings, fresh, _journal: journal, redis: None }
     }
 
     pub fn start(&self) -> Server {

@@ -1,11 +1,14 @@
 //! `--queue redis://…` over HTTP: what is its own. Servers of a test share one Redis and one PostgreSQL.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use serde_json::json;
-use server::config::{Mode, QueueAt};
+use server::config::{Database, Mode, QueueAt};
 
+use crate::life::{listening_on, organization, signal};
 use crate::support::redis::Redis;
-use crate::{At, Sender, Server, eventually, fresh_postgres, fresh_sqlite};
+use crate::{At, Sender, Server, eventually, fresh_sqlite};
 
 /// Where servers that share a queue run.
 struct Shared {
@@ -16,16 +19,17 @@ struct Shared {
 impl Shared {
     async fn new(settings: &[&str]) -> Self {
         let redis = Redis::start(settings);
-        let mut at = At::new(Mode::CacheFirst, fresh_postgres(Default::default()).await);
+        let mut at = At::cache_first_postgres().await;
         at.settings.queue = QueueAt::Redis(redis.url());
         Self { redis, at }
     }
 
-    /// So that nothing is taken out while a test looks: the database takes what it must, and no writes.
+    /// In the stream.
     fn entries(&self) -> i64 {
         self.redis.ask(&["XLEN", "millrace:events"])
     }
 
+    /// Of these, in the hands of a process.
     fn pending(&self) -> i64 {
         let groups: Vec<redis::Value> = self.redis.ask(&["XPENDING", "millrace:events", "millrace"]);
         redis::from_redis_value(groups[0].clone()).expect("a number")
@@ -298,4 +302,72 @@ async fn where_config_may_not_be_read_an_acknowledgement_says_the_least() {
     let (_server, sender) = shared.at.ready().await;
     let (_, answer) = sender.event(json!({"type": "t", "payload": 1})).await;
     assert_eq!(answer["durability"], "redis-memory");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_had_in_hand_another_takes_over_when_the_lease_is_over() {
+    let mut shared = Shared::new(&[]).await;
+    let Database::Postgres(url) = shared.at.fresh.database.clone() else { unreachable!("it is PostgreSQL") };
+    let queue = shared.redis.url();
+    let slow = ["--polling", "fixed", "--poll-interval-ms-fixed", "60000", "--queue", &queue];
+    let (mut child, url) = listening_on(&url, "cache-first", &slow, &[]);
+    let sender = organization(&url).await;
+    for payload in 0..20 {
+        sender.accepted(json!({"type": "t", "payload": payload, "dedup_id": payload.to_string()})).await;
+    }
+    eventually(async || (shared.pending() == 20).then_some(())).await;
+    signal(&child, "KILL");
+    let _ = child.wait();
+    shared.at.settings.limits.queue_lease_ms = 1_000;
+    shared.at.settings.limits.store_timeout_ms = 900;
+    let server = shared.at.start();
+    let heir = server.sender(&sender.key);
+    let (status, event) = heir.event(json!({"type": "t", "payload": 0, "dedup_id": "7"})).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{event}");
+    assert_eq!(heir.persisted(20).await.len(), 20);
+    eventually(async || (shared.entries() == 0).then_some(())).await;
+    assert_eq!(server.metric("ingest_queue_entries_claimed_total").await, 20.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_events_are_taken_and_stay_with_the_process_that_has_them_in_hand() {
+    let mut shared = Shared::new(&[]).await;
+    let limits = &mut shared.at.settings.limits;
+    (limits.queue_lease_ms, limits.store_timeout_ms) = (1_000, 500);
+    let (server, sender) = shared.at.ready().await;
+    let outage = crate::outage::Outage::begin(&shared.at.fresh.database).await;
+    let id = sender.accepted(json!({"type": "t", "payload": 1})).await;
+    assert_eq!(sender.get(&format!("/api/events/{id}")).await.1["state"], "pending");
+    let claimed = std::time::Instant::now();
+    eventually(async || {
+        let held: Vec<(String, String, u64, u64)> =
+            shared.redis.ask(&["XPENDING", "millrace:events", "millrace", "-", "+", "10"]);
+        let [(_, _, idle_ms, given)] = &held[..] else { return None };
+        assert_eq!(*given, 1, "it was given to nobody else");
+        // The claim is younger than the event's stay in this process by more than could pass between the two looks.
+        (claimed.elapsed() > Duration::from_millis(2_000) && *idle_ms < 1_000).then_some(())
+    })
+    .await;
+    outage.end().await;
+    sender.persisted(1).await;
+    assert_eq!(server.shutdown().await.unpersisted_events, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_does_not_take_before_a_stop_the_next_start_has_at_once() {
+    let mut shared = Shared::new(&[]).await;
+    let limits = &mut shared.at.settings.limits;
+    // A lease that no test waits for.
+    (limits.shutdown_timeout_ms, limits.store_timeout_ms, limits.queue_lease_ms) = (1_000, 300, 600_000);
+    let (server, sender) = shared.at.ready().await;
+    let outage = crate::outage::Outage::begin(&shared.at.fresh.database).await;
+    for payload in 0..3 {
+        sender.accepted(json!({"type": "t", "payload": payload})).await;
+    }
+    eventually(async || (shared.pending() == 3).then_some(())).await;
+    let stopped = server.shutdown().await;
+    assert_eq!((stopped.unpersisted_events, stopped.is_recoverable), (3, true));
+    outage.end().await;
+    let server = shared.at.start();
+    assert_eq!(server.sender(&sender.key).persisted(3).await.len(), 3);
 }
