@@ -384,7 +384,7 @@ limits! {
         writer_queue_bytes_max, "writer-queue-bytes-max", "INGEST_WRITER_QUEUE_BYTES_MAX", 268435456 in 1048576..=1099511627776:
             "Bytes of events that may wait for the db-first writer; more is answered 503";
         database_connections_max, "database-connections-max", "INGEST_DATABASE_CONNECTIONS_MAX", 4 in 1..=100:
-            "Connections to PostgreSQL, or readers of SQLite (which has one writer besides)";
+            "Connections to PostgreSQL (and one more, which listens for other processes), or readers of SQLite (which has one writer besides)";
         store_timeout_ms, "store-timeout-ms", "INGEST_STORE_TIMEOUT_MS", 5000 in 10..=600000:
             "Time that a request may wait for the database; later is answered 503";
     }

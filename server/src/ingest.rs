@@ -87,8 +87,8 @@ async fn take_in(app: &App, organization: &Organization, draft: Draft) -> Result
     let event =
         Arc::new(Event { id, organization_id: organization.id, event_type, dedup_id, payload, created_at_us: now_us });
     let entry = match &event.dedup_id {
-        // A queue outside of this process knows itself who holds it.
-        Some(_) if app.queue().is_some() => None,
+        // A queue outside of this process knows itself who holds it; but not of an event that a fault on purpose keeps from it.
+        Some(_) if app.queue().is_some() && app.faults.is_none() => None,
         None => None,
         Some(dedup_id) => Some(claim(app, &event, dedup_id).await?.entry(&app.dedup, id, now_us)),
     };

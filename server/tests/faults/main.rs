@@ -11,6 +11,9 @@
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "shared with the store's tests")]
 mod support;
+#[path = "../support/redis.rs"]
+#[allow(dead_code, reason = "shared with the tests of rules")]
+mod redis_server;
 
 mod ledger;
 mod process;

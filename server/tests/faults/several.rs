@@ -7,8 +7,8 @@ use rand::seq::IndexedRandom as _;
 
 use crate::ledger::{Load, Plan};
 use crate::process::{Launch, Server};
+use crate::redis_server::Redis;
 use crate::stores::Place;
-use crate::support::redis::Redis;
 use crate::{Case, StoreKind, eventually};
 
 const SERVERS: usize = 3;

@@ -5,6 +5,9 @@
 
 #![allow(missing_docs, reason = "a test program has no readers of its documentation")]
 
+#[path = "../support/redis.rs"]
+#[allow(dead_code, reason = "shared with the tests of faults")]
+mod redis_server;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "shared with the store's tests")]
 mod support;
@@ -25,11 +28,11 @@ mod webhooks;
 
 use std::time::{Duration, Instant};
 
+use redis_server::Redis;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use server::config::{Mode, QueueAt, Settings};
 use server::{Running, Stopped};
-use support::redis::Redis;
 use support::{Fresh, fresh_postgres, fresh_sqlite};
 
 /// A client to ask servers with. The load generator builds the library with TLS, for which a provider of cryptography must be named; no
@@ -115,6 +118,11 @@ impl At {
         let journal = tempfile::tempdir().expect("a temporary folder");
         settings.journal_dir = Some(journal.path().join("journal"));
         Self { settings, fresh, _journal: journal, redis: None }
+    }
+
+    /// What an acknowledgement says that it is worth.
+    pub fn durability(&self) -> &'static str {
+        if self.redis.is_some() { "redis-memory" } else { self.settings.durability() }
     }
 
     pub fn start(&self) -> Server {

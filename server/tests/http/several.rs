@@ -71,7 +71,7 @@ async fn what_another_process_has_written_is_delivered_at_once_and_not_at_the_ne
     let (store, _) = support::open_again(&at.fresh.database, Default::default()).await;
     let organization = organization_of(&at.fresh.database).await;
     let event = support::event(organization, None, "2");
-    store.insert(&[event.clone()], server::store::Handling::Done).await.expect("it is written");
+    store.insert(std::slice::from_ref(&event), server::store::Handling::Done).await.expect("it is written");
     eventually(async || receiver.ids().contains(&event.id.to_string()).then_some(())).await;
     // Rows that want the processor, of a process that stops.
     let event = support::event(organization, None, "3");

@@ -3,8 +3,6 @@
 //! SQLite lives in a temporary folder. PostgreSQL is the private instance that `MILLRACE_TEST_POSTGRES` names; each test
 //! makes a database of its own in it and drops it at the end. A missing instance fails the test, it never skips it.
 
-pub mod redis;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
