@@ -9,6 +9,7 @@
 //! gone (Redis was emptied, or started again without its data) is made again from the beginning of the stream.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -174,6 +175,8 @@ struct Task {
     reading: Link,
     link: Link,
     taken: Mutex<HashMap<Uuid, Taken>>,
+    /// Bytes that have left the stream, and count for it still.
+    unwritten_bytes: AtomicU64,
     room: Notify,
     settle: Script,
     set_aside: Script,
@@ -188,6 +191,7 @@ impl Task {
             reading: Link::new(Arc::clone(redis), BLOCK + timeout),
             link: Link::new(Arc::clone(redis), timeout),
             taken: Mutex::default(),
+            unwritten_bytes: AtomicU64::new(0),
             room: Notify::new(),
             settle: Script::new(include_str!("settle.lua")),
             set_aside: Script::new(include_str!("set_aside.lua")),
@@ -378,14 +382,15 @@ impl Task {
         };
         for some in ids.chunks(ENTRIES_AT_ONCE) {
             let mut settle = self.settle.prepare_invoke();
-            settle.key(STREAM).key(STATE).key(PLACES).arg(GROUP);
+            settle.key(STREAM).key(STATE).key(PLACES).arg(GROUP).arg(self.unwritten_bytes.load(Ordering::Relaxed));
             {
                 let taken = self.lock();
                 for (id, taken) in some.iter().filter_map(|id| Some((id, taken.get(id)?))) {
                     settle.arg(&taken.place).arg(id.as_bytes().as_slice()).arg(taken.bytes);
                 }
             }
-            let left = self.link.run(&settle).await?;
+            let (left, unwritten_bytes) = self.link.run(&settle).await?;
+            self.unwritten_bytes.store(unwritten_bytes, Ordering::Relaxed);
             self.queue.holds(left);
         }
         Ok(())
@@ -408,10 +413,11 @@ impl Task {
 
     /// What is to be done twice in a lease.
     async fn tend(&self) -> Result<(), QueueError> {
-        self.make_group().await?;
         self.link.read_settings().await?;
-        self.renew().await?;
-        self.claim().await?;
+        match self.renew().await.and(self.claim().await) {
+            Err(error) if error.is_no_group() => self.make_group().await?,
+            other => other?,
+        }
         self.forget_the_dead().await?;
         self.complete().await
     }

@@ -372,3 +372,30 @@ async fn what_the_database_does_not_take_before_a_stop_the_next_start_has_at_onc
     let server = shared.at.start();
     assert_eq!(server.sender(&sender.key).persisted(3).await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_whose_memory_is_full_refuses_and_keeps_what_it_has() {
+    let mut shared = Shared::new(&["--maxmemory", "4mb", "--maxmemory-policy", "noeviction"]).await;
+    shared.at.settings.polling = server::config::Polling::Fixed;
+    shared.at.settings.limits.poll_interval_ms_fixed = 60_000;
+    let (server, sender) = shared.at.ready().await;
+    eventually(async || (server.metric("ingest_poll_interval_seconds").await > 0.0).then_some(())).await;
+    let mut accepted = 0;
+    let problem = loop {
+        let (status, answer) = sender.event(json!({"type": "t", "payload": "x".repeat(100_000)})).await;
+        match status {
+            StatusCode::ACCEPTED => accepted += 1,
+            _ => break answer,
+        }
+        assert!(accepted < 100, "it never refused");
+    };
+    assert!(problem["status"] == 503 && problem["type"].as_str().unwrap().ends_with(":full"), "{problem}");
+    assert_eq!(shared.entries(), accepted);
+    assert_eq!(server.shutdown().await.unpersisted_events, 0);
+    assert_eq!(shared.entries(), 0);
+    let server = shared.at.start();
+    let again = server.sender(&sender.key);
+    let kept = usize::try_from(accepted).unwrap();
+    assert_eq!(again.persisted(kept).await.len(), kept);
+    again.accepted(json!({"type": "t", "payload": 1})).await;
+}
