@@ -3,6 +3,7 @@
 //! A cycle writes one batch from the pending buffer; unless that batch was full, it then asks the store once whether rows
 //! want the processor (left behind by a crash, or written by `db-first`), claims and completes them. Handing on to webhook
 //! delivery is the store's: what is owed is written with the event, and the same question sees what is due ([`crate::doorbell`]).
+//! In deep idle the processes on one store share that question: each waits longer by as many as there are.
 //!
 //! While the store is away nothing is lost: the batch goes back to the front of the buffer and is tried again. An unknown
 //! outcome of a commit does no harm, because writing an event again finds it already there.

@@ -4,12 +4,12 @@
 //! *background* runtime has two threads that own the store's connections, the processor and the db-first writer. In
 //! `cache-first` and `journal-first` these run at a lower priority, because there persisting is behind the answer and must not delay it; in
 //! `db-first` the store is on the answer's way, so they don't. (SQLite's own threads inherit the priority of the thread that opens the
-//! connection, so the store is opened on the background runtime.) The journal has two threads of its own, one that writes and syncs and one
-//! that makes files ahead. One *supervisor* thread owns all of these.
+//! connection, so the store is opened on the background runtime.) A queue in Redis is drained there, and each answering thread has a connection of
+//! its own to it. The journal has two threads of its own, one that writes and syncs and one that makes files ahead. One *supervisor* thread owns all of these.
 //!
 //! Order of stopping (rule O5): say so in `/readyz`, stop accepting, finish requests (for at most half of
 //! `--shutdown-timeout-ms`), persist what is pending (for the other half), close the journal and the database. What is left is reported by
-//! number; in `journal-first` it is in the journal and not lost. A journal whose disk fails stops the server in the same way, and so does a part
+//! number; in `journal-first` it is in the journal and not lost, and so with a queue in Redis it is there. A journal whose disk fails stops the server in the same way, and so does a part
 //! that ends by a defect ([`crate::alive`]).
 
 use std::collections::HashSet;
