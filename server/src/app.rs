@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, StatusCode};
 use prometheus_client::metrics::counter::Counter;
+use uuid::Uuid;
 
 use crate::auth::{KeyHash, Keys, Organization};
 use crate::cache_counters::CacheCounters;
@@ -20,7 +21,8 @@ use crate::offload::Offload;
 use crate::parse::Bounds;
 use crate::pending::Pending;
 use crate::problem::Problem;
-use crate::store::Inserted;
+use crate::queue::{Holder, Put, Queue};
+use crate::store::{Inserted, Store};
 use crate::writer::Writer;
 
 /// Where an event goes before it is acknowledged: the one place where the modes differ.
@@ -30,6 +32,13 @@ pub enum Sink {
     Nowhere,
     /// `cache-first`.
     Pending(Arc<Pending>),
+    /// `cache-first` with the buffer in Redis.
+    Queue {
+        /// Where events go, and whence any process drains them.
+        queue: Arc<Queue>,
+        /// What this process has taken out to persist it.
+        pending: Arc<Pending>,
+    },
     /// `journal-first`: first into the journal, then into the same buffer.
     Journal {
         /// What makes it safe.
@@ -113,7 +122,10 @@ impl App {
 
     /// What an acknowledgement is worth here.
     pub fn durability(&self) -> &'static str {
-        self.settings.durability()
+        match &self.sink {
+            Sink::Queue { queue, .. } => queue.durability().name(),
+            _ => self.settings.durability(),
+        }
     }
 
     /// Whether nothing is checked and nothing is kept.
@@ -121,10 +133,10 @@ impl App {
         self.settings.mode == Mode::Null
     }
 
-    /// The pending buffer, in the modes that have one.
+    /// The pending buffer of this process, in the modes that have one.
     pub fn pending(&self) -> Option<&Arc<Pending>> {
         match &self.sink {
-            Sink::Pending(pending) | Sink::Journal { pending, .. } => Some(pending),
+            Sink::Pending(pending) | Sink::Journal { pending, .. } | Sink::Queue { pending, .. } => Some(pending),
             Sink::Nowhere | Sink::Writer(_) => None,
         }
     }
@@ -137,9 +149,27 @@ impl App {
         }
     }
 
+    /// The queue outside of this process, where there is one.
+    pub fn queue(&self) -> Option<&Arc<Queue>> {
+        match &self.sink {
+            Sink::Queue { queue, .. } => Some(queue),
+            _ => None,
+        }
+    }
+
+    /// An event of this organisation that is acknowledged and may not be in the store yet. Asked before the store: an event leaves only
+    /// after that has it.
+    pub async fn find_pending(&self, organization_id: Uuid, id: Uuid) -> Result<Option<Arc<Event>>, Problem> {
+        let mut found = self.pending().and_then(|pending| pending.get(id));
+        if let (None, Some(queue)) = (&found, self.queue()) {
+            found = queue.find(id).await?.map(Arc::new);
+        }
+        Ok(found.filter(|event| event.organization_id == organization_id))
+    }
+
     /// Whether events of one request should be kept side by side, because each waits for something that all can share.
     pub fn shares_waits(&self) -> bool {
-        matches!(self.sink, Sink::Journal { .. } | Sink::Writer(_))
+        matches!(self.sink, Sink::Journal { .. } | Sink::Queue { .. } | Sink::Writer(_))
     }
 
     /// Counts a request, or an item of a batch, that was refused.
@@ -155,9 +185,11 @@ impl App {
     }
 
     /// Brings the gauges of what this process holds up to date in the metrics.
-    pub fn measure(&self) {
-        if let Some(pending) = self.pending() {
-            pending.report(&self.metrics);
+    pub async fn measure(&self) {
+        match (self.queue(), self.pending()) {
+            (Some(queue), _) => queue.look().await,
+            (None, Some(pending)) => pending.report(&self.metrics),
+            (None, None) => {}
         }
         for (cache, entries) in [
             ("dedup", self.dedup.entries()),
@@ -179,11 +211,30 @@ impl App {
             Sink::Pending(pending) => {
                 self.note_full(pending.put(event).map_err(|_| Problem::Full)).map(|()| (Inserted::New, entry))
             }
+            Sink::Queue { queue, .. } => self.enqueue(queue, &event).await.map(|inserted| (inserted, entry)),
             Sink::Journal { journal, .. } => {
                 self.note_full(journal.write(event, entry).await).map(|entry| (Inserted::New, entry))
             }
             // An insert whose sender is gone needs no entry: the next one with this dedup_id finds the row.
             Sink::Writer(writer) => writer.write(event).await.map(|inserted| (inserted, entry)),
+        }
+    }
+
+    /// Puts an event into the queue, which knows who holds its `dedup_id`, or that the store has to be asked.
+    async fn enqueue(&self, queue: &Queue, event: &Event) -> Result<Inserted, Problem> {
+        let mut put = queue.put(event, Holder::Unknown).await?;
+        if let (Put::Unknown, Some(store), Some(dedup_id)) = (put, &self.store, event.dedup_id.clone()) {
+            let (organization_id, since_us) = (event.organization_id, self.dedup.since_us(event.created_at_us));
+            let find = move |store: Store| async move { store.find_dedup(organization_id, &dedup_id, since_us).await };
+            put = match store.call(find).await? {
+                Some(first) => Put::DuplicateOf(first),
+                None => queue.put(event, Holder::NotInStore).await?,
+            };
+        }
+        match put {
+            Put::New => Ok(Inserted::New),
+            Put::DuplicateOf(first) => Ok(Inserted::DuplicateOf(first)),
+            Put::Unknown => Err(Problem::Internal),
         }
     }
 
@@ -206,15 +257,19 @@ impl App {
     }
 
     /// Why the server cannot take events right now (rule O1): nothing when it can.
-    pub fn unready(&self) -> Vec<&'static str> {
+    pub async fn unready(&self) -> Vec<&'static str> {
         let mut reasons = Vec::new();
+        if let Some(queue) = self.queue() {
+            queue.look().await;
+            reasons.extend(queue.unready());
+        }
         if self.stopping.load(Ordering::Relaxed) {
             reasons.push("stopping");
         }
         if self.store.is_some() && self.metrics.store_available.get() == 0 {
             reasons.push("database-unavailable");
         }
-        if self.is_pending_full() {
+        if self.queue().is_none() && self.is_pending_full() {
             reasons.push("pending-full");
         }
         reasons.extend(self.journal().and_then(|journal| journal.unready()));
@@ -224,7 +279,26 @@ impl App {
     /// Whose key the request carries, and one cell of its rate limit.
     pub async fn admit(&self, headers: &HeaderMap) -> Result<(Arc<Organization>, KeyHash), Problem> {
         let (organization, key_hash) = self.keys.authenticate(headers).await?;
-        organization.limiter.take()?;
+        self.limit(&organization).await?;
         Ok((organization, key_hash))
+    }
+
+    /// Takes one cell of the organisation's rate limit.
+    pub async fn limit(&self, organization: &Organization) -> Result<(), Problem> {
+        organization.limiter.take()?;
+        match self.queue() {
+            None => Ok(()),
+            Some(queue) => queue.take_cells(organization, 1).await.1.map_or(Ok(()), Err),
+        }
+    }
+
+    /// Takes as many cells of the organisation's rate limit as there are of those wanted: how many, and if not all, why.
+    pub async fn limit_many(&self, organization: &Organization, wanted: usize) -> (usize, Option<Problem>) {
+        let mut refusal = None;
+        let taken =
+            (0..wanted).take_while(|_| organization.limiter.take().map_err(|why| refusal = Some(why)).is_ok()).count();
+        let Some(queue) = self.queue() else { return (taken, refusal) };
+        let (shared, why) = queue.take_cells(organization, taken).await;
+        (shared, why.or(refusal))
     }
 }

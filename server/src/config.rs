@@ -125,6 +125,59 @@ impl fmt::Debug for Database {
     }
 }
 
+/// Where the pending buffer of `cache-first` is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum QueueAt {
+    /// In this process.
+    Memory,
+    /// In the Redis of this URL.
+    Redis(String),
+}
+
+/// A queue setting that is neither `memory` nor `redis://…`.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "that is not a queue: give memory, or redis://HOST:PORT/DB (with USER:PASSWORD@ before HOST where it is asked for; TLS is not spoken)"
+)]
+pub struct UnknownQueue;
+
+impl FromStr for QueueAt {
+    type Err = UnknownQueue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            url if url.starts_with("redis://") && redis::Client::open(url).is_ok() => Ok(Self::Redis(url.to_owned())),
+            _ => Err(UnknownQueue),
+        }
+    }
+}
+
+impl fmt::Debug for QueueAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Redis(_) => "redis://…",
+        })
+    }
+}
+
+/// Reads `--queue`; see [`DatabaseParser`].
+#[derive(Clone)]
+struct QueueParser;
+
+impl TypedValueParser for QueueParser {
+    type Value = QueueAt;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<QueueAt, clap::Error> {
+        let queue = value.to_str().ok_or(UnknownQueue).and_then(str::parse);
+        queue.map_err(|error| {
+            let message = format!("invalid value for '--queue <QUEUE>': {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
 /// A setting that must not be seen in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -172,6 +225,17 @@ pub struct Settings {
         help_heading = "What to serve"
     )]
     pub database: Database,
+    /// cache-first: where events wait for the database: memory, or redis://HOST:PORT/DB, which any number of servers share
+    #[arg(
+        long,
+        value_name = "QUEUE",
+        env = "INGEST_QUEUE",
+        hide_env_values = true,
+        default_value = "memory",
+        value_parser = QueueParser,
+        help_heading = "What to serve"
+    )]
+    pub queue: QueueAt,
     /// journal-first: folder of the journal, made when missing; one server at a time [default: beside the SQLite file, with .journal
     /// after its name; ./ingest.journal with PostgreSQL]
     #[arg(long, value_name = "DIR", env = "INGEST_JOURNAL_DIR", help_heading = "What to serve")]
@@ -320,9 +384,17 @@ limits! {
         writer_queue_bytes_max, "writer-queue-bytes-max", "INGEST_WRITER_QUEUE_BYTES_MAX", 268435456 in 1048576..=1099511627776:
             "Bytes of events that may wait for the db-first writer; more is answered 503";
         database_connections_max, "database-connections-max", "INGEST_DATABASE_CONNECTIONS_MAX", 4 in 1..=100:
-            "Connections to PostgreSQL, or readers of SQLite (which has one writer besides)";
+            "Connections to PostgreSQL (and one more, which listens for other processes), or readers of SQLite (which has one writer besides)";
         store_timeout_ms, "store-timeout-ms", "INGEST_STORE_TIMEOUT_MS", 5000 in 10..=600000:
             "Time that a request may wait for the database; later is answered 503";
+    }
+    "Queue" {
+        queue_timeout_ms, "queue-timeout-ms", "INGEST_QUEUE_TIMEOUT_MS", 1000 in 10..=60000:
+            "Time that a request may wait for Redis; later is answered 503";
+        queue_lease_ms, "queue-lease-ms", "INGEST_QUEUE_LEASE_MS", 30000 in 100..=3600000:
+            "How long an event that a process has taken out of Redis is its own before another takes it over. Longer than --store-timeout-ms";
+        queue_taken_events_max, "queue-taken-events-max", "INGEST_QUEUE_TAKEN_EVENTS_MAX", 4000 in 1..=1000000:
+            "Events that a process has taken out of Redis and not persisted yet";
     }
     "Journal" {
         journal_segment_bytes, "journal-segment-bytes", "INGEST_JOURNAL_SEGMENT_BYTES", 16777216 in 65536..=1073741824:
@@ -451,6 +523,25 @@ pub enum SettingsError {
         /// --webhook-timeout-ms
         timeout_ms: u64,
     },
+    /// A queue outside of the process in a mode that has none.
+    #[error(
+        "--queue redis://… is where events of cache-first wait, and --mode is {mode}: give --mode cache-first, or leave --queue out"
+    )]
+    QueueWithoutCacheFirst {
+        /// --mode
+        mode: &'static str,
+    },
+    /// Another process would take over what this one is still writing.
+    #[error(
+        "--queue-lease-ms is {lease_ms}, and must be longer than --store-timeout-ms ({timeout_ms}): what is still being written to the \
+         database would be taken over by another process; raise the one or lower the other"
+    )]
+    QueueLeaseTooShort {
+        /// --queue-lease-ms
+        lease_ms: u64,
+        /// --store-timeout-ms
+        timeout_ms: u64,
+    },
     /// Anybody who reaches the port could make keys.
     #[error(
         "--listen {listen} is not a loopback address, and without --admin-token anybody who reaches it could make API keys: \
@@ -505,6 +596,7 @@ impl Settings {
             });
         }
         self.validate_journal()?;
+        self.validate_queue()?;
         let waits = [
             ("--poll-interval-ms", limits.poll_interval_ms),
             ("--poll-interval-ms-max", limits.poll_interval_ms_max),
@@ -547,9 +639,20 @@ impl Settings {
         Ok(())
     }
 
-    /// What an acknowledgement is worth, as the 202 says it (rule I1).
+    fn validate_queue(&self) -> Result<(), SettingsError> {
+        let Limits { queue_lease_ms: lease_ms, store_timeout_ms: timeout_ms, .. } = self.limits;
+        match (&self.queue, self.mode) {
+            (QueueAt::Memory, _) => Ok(()),
+            (QueueAt::Redis(_), Mode::CacheFirst) if lease_ms > timeout_ms => Ok(()),
+            (QueueAt::Redis(_), Mode::CacheFirst) => Err(SettingsError::QueueLeaseTooShort { lease_ms, timeout_ms }),
+            (QueueAt::Redis(_), mode) => Err(SettingsError::QueueWithoutCacheFirst { mode: mode.name() }),
+        }
+    }
+
+    /// What an acknowledgement is worth, as the 202 says it (rule I1); `redis` when Redis is to say what.
     pub fn durability(&self) -> &'static str {
         match (self.mode, self.journal_sync) {
+            (Mode::CacheFirst, _) if self.queue != QueueAt::Memory => "redis",
             (Mode::Null | Mode::CacheFirst, _) => "memory",
             (Mode::JournalFirst, JournalSync::Always) => "journal",
             (Mode::JournalFirst, JournalSync::Os) => "journal-os",
@@ -635,6 +738,8 @@ mod tests {
                 &["--mode", "journal-first", "--journal-bytes-max", "67108863"],
                 "at least four times --journal-segment-bytes (16777216)",
             ),
+            (&["--mode", "db-first", "--queue", "redis://h/0"], "--mode is db-first: give --mode cache-first"),
+            (&["--queue", "redis://h/0", "--queue-lease-ms", "5000"], "longer than --store-timeout-ms (5000)"),
             (&["--poll-interval-ms", "3000"], "over --poll-interval-ms-max (2000)"),
             (&["--deep-idle-interval-ms", "100"], "over --deep-idle-interval-ms (100)"),
             (&["--webhook-wait-ms", "3600001"], "over --webhook-wait-ms-max (3600000)"),
@@ -661,6 +766,20 @@ mod tests {
             let error =
                 Defaults::try_parse_from(["ingest-server", "--database", wrong]).err().expect(wrong).to_string();
             assert!(error.contains("--database") && error.contains("sqlite:PATH"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_queue_is_memory_or_redis_and_no_password_is_printed() {
+        assert_eq!(parse(&[]).queue, QueueAt::Memory);
+        let url = "redis://me:hunter2@h:6379/3";
+        let settings = parse(&["--queue", url]);
+        assert_eq!(settings.queue, QueueAt::Redis(url.to_owned()));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        for wrong in ["rediss://me:hunter2@h/0", "redis//me:hunter2@h", "redis://me:hunter2@h/x", "kafka://h", ""] {
+            let error = Defaults::try_parse_from(["ingest-server", "--queue", wrong]).err().expect(wrong).to_string();
+            assert!(error.contains("--queue") && error.contains("redis://HOST:PORT/DB"), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

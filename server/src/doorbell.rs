@@ -4,7 +4,8 @@
 //! that poll is the one look at the database for what a crash left behind or another process has written.
 //!
 //! What is known here of webhooks only decides who is woken: what is owed is decided by the database, in the transaction that
-//! writes the event. A webhook that another process has set is learnt from the first row that is found due.
+//! writes the event. PostgreSQL says with each batch to whom it is owed, so that a webhook that another process has set a moment
+//! ago counts; and other processes announce there that they have written something ([`crate::store`]), which this passes on.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ pub struct Doorbell {
     any_known: AtomicBool,
     state: Mutex<State>,
     notify: Notify,
+    announced: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,25 @@ impl Doorbell {
         if owed {
             self.notify.notify_one();
         }
+    }
+
+    /// Events that are owed to the webhooks of these organisations are committed.
+    pub fn owed(&self, organizations: &[Uuid]) {
+        if organizations.is_empty() {
+            return;
+        }
+        self.lock().rung.extend(organizations);
+        self.notify.notify_one();
+    }
+
+    /// Another process has announced that the database has work that it may not do itself.
+    pub fn announce(&self) {
+        self.announced.notify_one();
+    }
+
+    /// Resolves when there was an announcement since this resolved last. For one listener: whoever makes the processor poll.
+    pub async fn announced(&self) {
+        self.announced.notified().await;
     }
 
     /// There is something to send for this organisation.
@@ -142,6 +163,16 @@ mod tests {
         bell.forget(Uuid::from_u128(1));
         bell.committed(&[event(1)]);
         assert!(!is_rung(&bell).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rings_for_whom_the_database_says_that_it_owes_also_when_the_webhook_is_not_known_here() {
+        let bell = Doorbell::default();
+        bell.owed(&[]);
+        assert!(!is_rung(&bell).await);
+        bell.owed(&[Uuid::from_u128(1)]);
+        assert!(is_rung(&bell).await);
+        assert_eq!(bell.heard().organizations, [Uuid::from_u128(1)]);
     }
 
     #[tokio::test(start_paused = true)]

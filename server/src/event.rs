@@ -23,7 +23,54 @@ pub struct Event {
     pub created_at_us: i64,
 }
 
+/// Bytes of what is the same for every event, see [`Event::write_bytes`].
+pub const BYTES_MIN: usize = 16 + 16 + 8 + 2 + 2;
+/// In the place of a length: there is no dedup_id.
+const NO_DEDUP_ID: u16 = u16::MAX;
+
 impl Event {
+    /// How long [`Event::write_bytes`] is.
+    pub fn bytes_len(&self) -> usize {
+        BYTES_MIN + self.event_type.len() + self.dedup_id.as_deref().map_or(0, str::len) + self.payload.len()
+    }
+
+    /// Writes it as journal and queue keep it (little endian): id 16 · organisation 16 · created_at_us i64 · type length u16 · dedup_id
+    /// length u16 (0xffff: none) · type · dedup_id · payload.
+    pub fn write_bytes(&self, to: &mut Vec<u8>) {
+        let dedup_id = self.dedup_id.as_deref();
+        to.extend_from_slice(self.id.as_bytes());
+        to.extend_from_slice(self.organization_id.as_bytes());
+        to.extend_from_slice(&self.created_at_us.to_le_bytes());
+        to.extend_from_slice(&text_length(&self.event_type).to_le_bytes());
+        to.extend_from_slice(&dedup_id.map_or(NO_DEDUP_ID, text_length).to_le_bytes());
+        to.extend_from_slice(self.event_type.as_bytes());
+        to.extend_from_slice(dedup_id.unwrap_or_default().as_bytes());
+        to.extend_from_slice(&self.payload);
+    }
+
+    /// Reads what [`Event::write_bytes`] has written; `None` for what it cannot have.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, rest) = bytes.split_first_chunk()?;
+        let (organization_id, rest) = rest.split_first_chunk()?;
+        let (created_at_us, rest) = rest.split_first_chunk()?;
+        let (type_length, rest) = rest.split_first_chunk()?;
+        let (dedup_length, texts) = rest.split_first_chunk()?;
+        let dedup_length = Some(u16::from_le_bytes(*dedup_length)).filter(|length| *length != NO_DEDUP_ID);
+        let (event_type, texts) = texts.split_at_checked(usize::from(u16::from_le_bytes(*type_length)))?;
+        let (dedup_id, payload) = texts.split_at_checked(dedup_length.map_or(0, usize::from))?;
+        Some(Self {
+            id: Uuid::from_bytes(*id),
+            organization_id: Uuid::from_bytes(*organization_id),
+            created_at_us: i64::from_le_bytes(*created_at_us),
+            event_type: std::str::from_utf8(event_type).ok()?.into(),
+            dedup_id: match dedup_length {
+                Some(_) => Some(std::str::from_utf8(dedup_id).ok()?.into()),
+                None => None,
+            },
+            payload: Bytes::copy_from_slice(payload),
+        })
+    }
+
     /// Writes it as rule R1 has it; a webhook gets it without a state. By hand, because the payload goes out as the bytes that
     /// came in.
     pub fn write_json(&self, to: &mut Vec<u8>, state: Option<&str>, persisted_at_us: Option<i64>) {
@@ -38,6 +85,12 @@ impl Event {
         let tail = format!("{state},\"created_at\":\"{created_at}\",\"persisted_at\":{persisted_at}}}");
         to.extend_from_slice(tail.as_bytes());
     }
+}
+
+/// Bytes of a text of at most 255 characters of at most 4 bytes each.
+fn text_length(text: &str) -> u16 {
+    debug_assert!(text.len() < usize::from(NO_DEDUP_ID));
+    text.len() as u16
 }
 
 /// A time as the contract shows it: RFC 3339, UTC, six digits of a second.

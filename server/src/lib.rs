@@ -29,6 +29,7 @@ pub mod pending;
 pub mod polling;
 pub mod problem;
 pub mod processor;
+pub mod queue;
 pub mod reading;
 pub mod routes;
 pub mod runtime;

@@ -3,6 +3,8 @@
 //! Not the limits on sizes and counts of one request; those are settings that stand where they are enforced.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -61,6 +63,8 @@ pub struct Limiter {
     tier: Tier,
     per_minute: u32,
     cells: Option<DefaultDirectRateLimiter>,
+    /// Cells of a limit that several processes share, which this one has taken and not used.
+    ahead: AtomicUsize,
 }
 
 impl Limiter {
@@ -68,21 +72,39 @@ impl Limiter {
     pub fn new(tier: Tier, limits: &Limits) -> Self {
         let per_minute = tier.per_minute(limits);
         let cells = NonZeroU32::new(per_minute).map(|cells| RateLimiter::direct(Quota::per_minute(cells)));
-        Self { tier, per_minute, cells }
+        Self { tier, per_minute, cells, ahead: AtomicUsize::new(0) }
     }
 
     /// Counts one request, or says when the next one may come.
     pub fn take(&self) -> Result<(), Problem> {
         let Some(cells) = &self.cells else { return Ok(()) };
-        cells.check().map_err(|not_until| {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            Problem::RateLimited {
-                tier: self.tier.name(),
-                per_minute: self.per_minute,
-                // Rounded up: a sender that comes back after whole seconds finds a cell.
-                retry_after_s: wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64,
-            }
-        })
+        cells.check().map_err(|not_until| self.refusal(not_until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    /// The answer to a request that is over the limit, when there is room for another one after `wait`.
+    pub fn refusal(&self, wait: Duration) -> Problem {
+        Problem::RateLimited {
+            tier: self.tier.name(),
+            per_minute: self.per_minute,
+            // Rounded up: a sender that comes back after whole seconds finds a cell.
+            retry_after_s: wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64,
+        }
+    }
+
+    /// Requests a minute; 0 = no limit.
+    pub fn per_minute(&self) -> u32 {
+        self.per_minute
+    }
+
+    /// Uses cells that were taken ahead, if there are as many.
+    pub fn use_ahead(&self, cells: usize) -> bool {
+        let left = |ahead: usize| ahead.checked_sub(cells);
+        self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+    }
+
+    /// Keeps cells that were taken ahead.
+    pub fn keep_ahead(&self, cells: usize) {
+        self.ahead.fetch_add(cells, Ordering::Relaxed);
     }
 }
 

@@ -120,13 +120,20 @@ pub struct FaultLabel {
     pub fault: &'static str,
 }
 
-/// A setting of the store on which it depends what a commit is worth.
+/// A setting of the store, or of the queue, on which it depends what a commit is worth.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct SettingLabels {
     /// As the store calls it.
     pub name: String,
     /// As the store says it.
     pub value: String,
+}
+
+impl SettingLabels {
+    /// A setting and its value.
+    pub fn new(name: &str, value: &str) -> Self {
+        Self { name: name.to_owned(), value: value.to_owned() }
+    }
 }
 
 /// What `ingest_build_info` says: which server, in which configuration, produced the other numbers.
@@ -140,7 +147,7 @@ pub struct BuildInfo {
     pub polling: String,
     /// `sqlite` or `postgres`; never the URL, which may hold a password.
     pub database: String,
-    /// What an acknowledgement is worth: `memory`, `journal`, `journal-os`, `database`.
+    /// What an acknowledgement is worth: `memory`, `journal`, `journal-os`, `database`; `redis` is as Redis says, see `ingest_queue_setting`.
     pub durability: String,
     /// Faults injected on purpose; empty in every server that is meant.
     pub faults: String,
@@ -165,9 +172,15 @@ pub struct Metrics {
     pub polls: Family<PollLabels, Counter>,
     pub poll_interval_seconds: Gauge<f64, AtomicU64>,
     pub deep_idle: Gauge,
+    pub processes: Gauge,
     pub store_available: Gauge,
     pub store_errors: Counter,
     pub store_settings: Family<SettingLabels, Gauge>,
+    pub queue_available: Gauge,
+    pub queue_errors: Counter,
+    pub queue_settings: Family<SettingLabels, Gauge>,
+    pub queue_entries_claimed: Counter,
+    pub queue_entries_set_aside: Counter,
     pub journal_syncs: Counter,
     pub journal_sync_seconds: Histogram,
     pub journal_segments: Gauge,
@@ -211,9 +224,15 @@ impl Metrics {
             polls: Family::default(),
             poll_interval_seconds: Gauge::default(),
             deep_idle: Gauge::default(),
+            processes: Gauge::default(),
             store_available: Gauge::default(),
             store_errors: Counter::default(),
             store_settings: Family::default(),
+            queue_available: Gauge::default(),
+            queue_errors: Counter::default(),
+            queue_settings: Family::default(),
+            queue_entries_claimed: Counter::default(),
+            queue_entries_set_aside: Counter::default(),
             journal_syncs: Counter::default(),
             journal_sync_seconds: Histogram::new(SECONDS_BUCKETS),
             journal_segments: Gauge::default(),
@@ -276,6 +295,7 @@ impl Metrics {
         let mut registry = Registry::default();
         self.register_events(&mut registry);
         self.register_store(&mut registry, sql_statements);
+        self.register_queue(&mut registry);
         self.register_webhooks(&mut registry);
         self.register_rest(&mut registry);
         let info: Family<BuildInfo, Gauge> = Family::default();
@@ -317,6 +337,8 @@ impl Metrics {
         add(to, "ingest_poll_interval", seconds(), help, self.poll_interval_seconds.clone());
         let help = "1 while the processor polls at its longest interval because nothing came for long";
         add(to, "ingest_deep_idle", None, help, self.deep_idle.clone());
+        let help = "Server processes on this database, this one too, as last counted in deep idle";
+        add(to, "ingest_processes", None, help, self.processes.clone());
         let help = "1 while the database answers, 0 from its first error until it has answered again";
         add(to, "ingest_store_available", None, help, self.store_available.clone());
         add(to, "ingest_store_errors", None, "Failed writes or reads of the store", self.store_errors.clone());
@@ -327,6 +349,24 @@ impl Metrics {
         add(to, "ingest_journal_sync", seconds(), help, self.journal_sync_seconds.clone());
         let help = "Segments of the journal that hold events, or take them";
         add(to, "ingest_journal_segments", None, help, self.journal_segments.clone());
+    }
+
+    fn register_queue(&self, to: &mut Registry) {
+        let help = "1 while the queue outside of this process answers; 0 where there is none";
+        add(to, "ingest_queue_available", None, help, self.queue_available.clone());
+        add(
+            to,
+            "ingest_queue_errors",
+            None,
+            "Questions that the queue has not answered well",
+            self.queue_errors.clone(),
+        );
+        let help = "What the queue says of its own durability, and what follows for an acknowledgement; always 1";
+        add(to, "ingest_queue_setting", None, help, self.queue_settings.clone());
+        let help = "Entries of the queue taken over from a process that has not persisted them within its lease";
+        add(to, "ingest_queue_entries_claimed", None, help, self.queue_entries_claimed.clone());
+        let help = "Entries of the queue that cannot be persisted, and were moved aside";
+        add(to, "ingest_queue_entries_set_aside", None, help, self.queue_entries_set_aside.clone());
     }
 
     fn register_webhooks(&self, to: &mut Registry) {

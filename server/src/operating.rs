@@ -19,8 +19,8 @@ pub fn healthz() -> Response<Full<Bytes>> {
 /// The server can take events. (`/health` is the same.)
 #[utoipa::path(get, path = "/readyz", tag = "Operating", security(()), responses((status = 200, description = "It can", body = shapes::Readiness),
     (status = 503, description = "It cannot: `reasons` says why", body = shapes::Readiness)))]
-pub fn readyz(app: &App) -> Response<Full<Bytes>> {
-    let reasons = app.unready();
+pub async fn readyz(app: &App) -> Response<Full<Bytes>> {
+    let reasons = app.unready().await;
     let (status, word) = match reasons.is_empty() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -38,8 +38,8 @@ pub fn health() {}
 /// What the server counts, as Prometheus text.
 #[utoipa::path(get, path = "/metrics", tag = "Operating", security(()),
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
-pub fn metrics(app: &App) -> Response<Full<Bytes>> {
-    app.measure();
+pub async fn metrics(app: &App) -> Response<Full<Bytes>> {
+    app.measure().await;
     let mut response = Response::new(Full::new(Bytes::from(app.metrics.encode())));
     let kind = HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
 use crate::event::Event;
@@ -29,10 +30,25 @@ const FORGET_AT_ONCE: usize = 64;
 /// them is persisted.
 pub type Hold = Arc<()>;
 
+/// What whoever keeps the events elsewhere, too, is told of them ([`crate::queue`]).
+#[derive(Debug)]
+pub enum Told {
+    /// The store has these.
+    Persisted(Vec<Uuid>),
+    /// No store can hold this one.
+    Refused {
+        /// The event.
+        event: Arc<Event>,
+        /// As the store says it.
+        cause: String,
+    },
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pending {
     state: Mutex<State>,
+    tell: Option<UnboundedSender<Told>>,
     notify: Notify,
     events_max: usize,
     bytes_max: usize,
@@ -50,6 +66,8 @@ struct State {
     sleeping: bool,
     /// [`Pending::wake`] was called since [`Pending::arrived`] resolved.
     woken: bool,
+    /// Somebody brings events here and has not ended yet.
+    fed: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +75,17 @@ struct Held {
     event: Arc<Event>,
     /// Dropped with the entry.
     _hold: Option<Hold>,
+}
+
+/// See [`Pending::feeding`].
+#[derive(Debug)]
+pub struct Feeding(Arc<Pending>);
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.0.lock().fed = false;
+        self.0.wake();
+    }
 }
 
 /// The buffer has reached its bound of events or of bytes.
@@ -74,8 +103,15 @@ impl Pending {
             bytes: 0,
             sleeping: false,
             woken: false,
+            fed: false,
         };
-        Self { state: Mutex::new(state), notify: Notify::new(), events_max, bytes_max }
+        Self { state: Mutex::new(state), tell: None, notify: Notify::new(), events_max, bytes_max }
+    }
+
+    /// With somebody who is told what becomes of the events.
+    pub fn telling(mut self, tell: UnboundedSender<Told>) -> Self {
+        self.tell = Some(tell);
+        self
     }
 
     /// Adds an event, or refuses it; on success wakes who waits in [`Pending::arrived`]. An id that is held already is not
@@ -118,12 +154,20 @@ impl Pending {
         self.lock().release(event);
     }
 
-    /// Adds an event of an earlier process, whatever the bounds: it is acknowledged already.
-    pub fn restore(&self, event: Arc<Event>, hold: &Hold) {
-        let mut state = self.lock();
-        state.bytes += bytes_of(&event);
-        state.held.insert(event.id, Held { event: event.clone(), _hold: Some(hold.clone()) });
-        state.queue.push_back(event);
+    /// Adds an event that is acknowledged already (by an earlier process, or another), whatever the bounds, and wakes as [`Pending::put`]
+    /// does. An id that is held already is not added a second time.
+    pub fn restore(&self, event: Arc<Event>, hold: Option<&Hold>) {
+        let wake = {
+            let mut state = self.lock();
+            if state.held.contains_key(&event.id) {
+                return;
+            }
+            state.bytes += bytes_of(&event);
+            state.held.insert(event.id, Held { event: event.clone(), _hold: hold.cloned() });
+            state.queue.push_back(event);
+            std::mem::take(&mut state.sleeping)
+        };
+        self.wake_if(wake);
     }
 
     /// Counts an event if there is room; whether it is new.
@@ -153,6 +197,17 @@ impl Pending {
         for some in events.chunks(FORGET_AT_ONCE) {
             let mut state = self.lock();
             some.iter().for_each(|event| state.release(event));
+        }
+        if let Some(tell) = &self.tell {
+            // An error means that the server is ending, and whoever is given the events next finds them persisted.
+            let _ = tell.send(Told::Persisted(events.iter().map(|event| event.id).collect()));
+        }
+    }
+
+    /// No store can hold this one. It stays pending and is not taken again.
+    pub fn refused(&self, event: &Arc<Event>, cause: String) {
+        if let Some(tell) = &self.tell {
+            let _ = tell.send(Told::Refused { event: event.clone(), cause });
         }
     }
 
@@ -199,6 +254,17 @@ impl Pending {
             std::mem::take(&mut state.sleeping)
         };
         self.wake_if(wake);
+    }
+
+    /// Until the answer is dropped, this buffer counts as one that more is coming for ([`Pending::is_fed`]).
+    pub fn feeding(self: &Arc<Self>) -> Feeding {
+        self.lock().fed = true;
+        Feeding(Arc::clone(self))
+    }
+
+    /// Whether more may come although nobody is served any more.
+    pub fn is_fed(&self) -> bool {
+        self.lock().fed
     }
 
     fn wake_if(&self, sleeping: bool) {

@@ -83,7 +83,9 @@ pub enum Problem {
     JournalFull,
     /// 503: the database cannot be asked.
     StoreUnavailable,
-    /// 503: the database or the journal's disk did not say whether the event is in: not in time, or not before the connection broke.
+    /// 503: the queue outside of this process cannot be asked.
+    QueueUnavailable,
+    /// 503: the database, the journal's disk or the queue did not say whether the event is in: not in time, or not before the connection broke.
     OutcomeUnknown,
     /// 503: the server is stopping.
     Stopping,
@@ -119,6 +121,7 @@ impl Problem {
             Self::Full
             | Self::JournalFull
             | Self::StoreUnavailable
+            | Self::QueueUnavailable
             | Self::OutcomeUnknown
             | Self::Stopping
             | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
@@ -154,6 +157,7 @@ impl Problem {
             Self::Full => "full",
             Self::JournalFull => "journal-full",
             Self::StoreUnavailable => "database-unavailable",
+            Self::QueueUnavailable => "queue-unavailable",
             Self::OutcomeUnknown => "outcome-unknown",
             Self::Stopping => "stopping",
             Self::TooManyConnections => "too-many-connections",
@@ -216,6 +220,9 @@ impl Problem {
             Self::StoreUnavailable => {
                 "the database is not available; nothing was acknowledged; try again after the time in Retry-After"
                     .into()
+            }
+            Self::QueueUnavailable => {
+                "the server's queue is not available; nothing was acknowledged; try again after the time in Retry-After".into()
             }
             Self::OutcomeUnknown => {
                 "the storage did not answer, so it is not known whether the event is stored; try again with the same dedup_id"

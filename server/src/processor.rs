@@ -3,6 +3,7 @@
 //! A cycle writes one batch from the pending buffer; unless that batch was full, it then asks the store once whether rows
 //! want the processor (left behind by a crash, or written by `db-first`), claims and completes them. Handing on to webhook
 //! delivery is the store's: what is owed is written with the event, and the same question sees what is due ([`crate::doorbell`]).
+//! In deep idle the processes on one store share that question: each waits longer by as many as there are.
 //!
 //! While the store is away nothing is lost: the batch goes back to the front of the buffer and is tried again. An unknown
 //! outcome of a commit does no harm, because writing an event again finds it already there.
@@ -12,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -23,7 +25,7 @@ use crate::event::Event;
 use crate::metrics::{Metrics, PollLabels};
 use crate::pending::Pending;
 use crate::polling::{Change, Found, Next, Poller, Schedule};
-use crate::store::{Handling, Inserted, Store, StoreError, now_us};
+use crate::store::{Handling, Inserted, Seen, Store, StoreError, now_us};
 
 /// The first wait after the store failed; each further failure doubles it.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
@@ -70,8 +72,12 @@ pub trait Work: Send + Sync + 'static {
     fn insert(&self, events: &[Arc<Event>]) -> impl Future<Output = Result<Vec<Inserted>, StoreError>> + Send;
     /// See [`Store::can_write`].
     fn can_write(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// See [`Store::wants_processing`].
-    fn wants_processing(&self, lease_expired_us: i64) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// See [`Store::look`].
+    fn look(
+        &self,
+        lease_expired_us: i64,
+        counts_processes: bool,
+    ) -> impl Future<Output = Result<Seen, StoreError>> + Send;
     /// See [`Store::depth`].
     fn depth(&self, lease_expired_us: i64) -> impl Future<Output = Result<u64, StoreError>> + Send;
     /// See [`Store::claim`].
@@ -94,8 +100,8 @@ impl Work for Store {
         Self::can_write(self).await
     }
 
-    async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        Self::wants_processing(self, lease_expired_us).await
+    async fn look(&self, lease_expired_us: i64, counts_processes: bool) -> Result<Seen, StoreError> {
+        Self::look(self, lease_expired_us, counts_processes).await
     }
 
     async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
@@ -150,7 +156,7 @@ impl Processor {
         let (stop, stopped) = oneshot::channel();
         let drain_timeout = settings.drain_timeout;
         let poller = Poller::new(settings.policy, settings.schedule.clone());
-        let task = Task { store, pending: pending.clone(), metrics, settings, poller, retry_wait: None };
+        let task = Task { store, pending: pending.clone(), metrics, settings, poller, processes: 1, retry_wait: None };
         let (alive, pulse) = alive();
         let running = async move {
             let _alive = alive;
@@ -187,6 +193,8 @@ struct Task<S> {
     metrics: Arc<Metrics>,
     settings: ProcessorSettings,
     poller: Poller,
+    /// Server processes on this store, as last counted.
+    processes: u32,
     /// While the store is away: the wait before the next try.
     retry_wait: Option<Duration>,
 }
@@ -259,21 +267,24 @@ impl<S: Work> Task<S> {
 
     /// An event that alone makes its batch fail would stop all that come after it. It stays pending (visible, counted and
     /// reported at the end as not persisted), and is not tried again.
-    fn set_aside(&self, event: &Event, cause: &StoreError) {
-        error!(id = %event.id, %cause, "an acknowledged event cannot be stored; it is kept in memory and not tried again");
+    fn set_aside(&self, event: &Arc<Event>, cause: &StoreError) {
+        error!(id = %event.id, %cause, "an acknowledged event cannot be stored; it is kept and not tried again");
+        self.pending.refused(event, cause.to_string());
     }
 
     /// Claims and completes rows that want the processor. One SELECT when there are none.
-    async fn process_stored(&self) -> Result<Found, StoreError> {
+    async fn process_stored(&mut self) -> Result<Found, StoreError> {
         let now_us = now_us();
         let lease_expired_us = now_us - i64::try_from(self.settings.lease.as_micros()).unwrap_or(i64::MAX);
         if self.poller.counts_every_cycle() {
             self.store.depth(lease_expired_us).await?;
         }
         for _ in 0..self.settings.queries_extra {
-            self.store.wants_processing(lease_expired_us).await?;
+            self.store.look(lease_expired_us, false).await?;
         }
-        if !self.store.wants_processing(lease_expired_us).await? {
+        let seen = self.store.look(lease_expired_us, self.poller.deep_idle()).await?;
+        self.processes = seen.processes.unwrap_or(self.processes);
+        if !seen.wanted {
             self.count_poll("store", Found::Empty);
             return Ok(Found::Empty);
         }
@@ -296,7 +307,11 @@ impl<S: Work> Task<S> {
 
     /// Asks the state machine, and shows its answer.
     fn next(&mut self, found: Found) -> Next {
-        let next = self.poller.polled(found);
+        let mut next = self.poller.polled(found);
+        if self.poller.deep_idle() {
+            next.wait = shared_wait(next.wait, self.processes);
+        }
+        self.metrics.processes.set(i64::from(self.processes));
         self.metrics.poll_interval_seconds.set(next.wait.as_secs_f64());
         self.metrics.deep_idle.set(i64::from(self.poller.deep_idle()));
         match next.change {
@@ -329,15 +344,25 @@ impl<S: Work> Task<S> {
         }
     }
 
-    /// Writes until nothing is queued. Ends in time because [`Processor::shutdown`] does not wait longer.
+    /// Writes until nothing is queued, and nothing more is brought. Ends in time because [`Processor::shutdown`] does not wait longer.
     async fn drain(&mut self) {
         loop {
             match self.write_pending().await {
+                Ok(Found::Empty) if self.pending.is_fed() => self.pending.arrived().await,
                 Ok(Found::Empty) => return,
                 Ok(_) => self.store_answered(),
                 Err(error) => tokio::time::sleep(self.store_failed(&error)).await,
             }
         }
+    }
+}
+
+/// The wait in deep idle of each of so many processes, by which all of them together look as often as one alone would. By chance a little
+/// shorter or longer, so that they do not all look at once.
+fn shared_wait(wait: Duration, processes: u32) -> Duration {
+    match processes {
+        0 | 1 => wait,
+        processes => (wait * processes).mul_f64(rand::rng().random_range(0.75..1.25)),
     }
 }
 
@@ -365,6 +390,8 @@ mod tests {
         failures: usize,
         /// The next insert commits, and then fails.
         commits_then_fails: bool,
+        /// Server processes on it; 0 is one, too.
+        processes: u32,
         /// Payload that no store can hold.
         poison: Option<&'static [u8]>,
     }
@@ -415,8 +442,10 @@ mod tests {
             self.ask("probe").map(drop)
         }
 
-        async fn wants_processing(&self, _lease_expired_us: i64) -> Result<bool, StoreError> {
-            Ok(!self.ask("select")?.wanting.is_empty())
+        async fn look(&self, _lease_expired_us: i64, counts_processes: bool) -> Result<Seen, StoreError> {
+            let rows = self.ask("select")?;
+            let processes = counts_processes.then_some(rows.processes.max(1));
+            Ok(Seen { wanted: !rows.wanting.is_empty(), processes })
         }
 
         async fn depth(&self, _lease_expired_us: i64) -> Result<u64, StoreError> {
@@ -487,6 +516,22 @@ mod tests {
             assert_eq!((running.fake.asked("select"), running.fake.asked("count")), (selects, counts), "{policy:?}");
             assert_eq!(running.fake.rows().asked.len(), selects + counts, "{policy:?}: nothing else is asked");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_deep_idle_many_processes_together_ask_as_often_as_one() {
+        let day = 24 * 60 * 60 * 1_000;
+        let mut asked = Vec::new();
+        for processes in [1, 3, 10] {
+            let running = start(with(Polling::Wake), |rows| rows.processes = processes);
+            // The first polls come before deep idle.
+            sleep_ms(60_000).await;
+            let before = running.fake.asked("select");
+            sleep_ms(day).await;
+            asked.push(processes as usize * (running.fake.asked("select") - before));
+        }
+        assert_eq!(asked[0], 2_880, "two a minute");
+        assert!(asked[1..].iter().all(|all| (2_700..3_100).contains(all)), "{asked:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,15 +28,16 @@ pub async fn get_event(app: &Arc<App>, call: &Call, id: &str) -> Answer {
     let id: Uuid = id.parse().map_err(|_| Problem::NoEvent)?;
     let mut body = Vec::with_capacity(512);
     // In this order: an event leaves the pending buffer only after the store has it.
-    let pending =
-        app.pending().and_then(|pending| pending.get(id)).filter(|event| event.organization_id == organization.id);
-    if let Some(event) = pending {
+    let pending = app.find_pending(organization.id, id).await;
+    if let Ok(Some(event)) = &pending {
         event.write_json(&mut body, Some("pending"), None);
         return Ok(json_answer(StatusCode::OK, body));
     }
     let Some(store) = &app.store else { return Err(Problem::NoEvent) };
     let stored = store.call(move |store| async move { store.event(organization.id, id).await }).await?;
-    write_stored(&mut body, &stored.ok_or(Problem::NoEvent)?);
+    // What the queue could not be asked for, and the store does not have, may be there.
+    let Some(stored) = stored else { return Err(pending.err().unwrap_or(Problem::NoEvent)) };
+    write_stored(&mut body, &stored);
     Ok(json_answer(StatusCode::OK, body))
 }
 
@@ -78,14 +79,10 @@ pub async fn acknowledge(app: &Arc<App>, call: &Call, id: &str) -> Answer {
     let (organization, _) = app.admit(call.headers()).await?;
     let id: Uuid = id.parse().map_err(|_| Problem::NoEvent)?;
     let Some(store) = &app.store else { return Err(Problem::NoEvent) };
-    let is_pending = || {
-        let pending = app.pending().and_then(|pending| pending.get(id));
-        pending.is_some_and(|event| event.organization_id == organization.id)
-    };
     // What is acknowledged to its sender may be read, and so acknowledged by its reader, before it is in the store.
     let looks_max = app.settings.limits.store_timeout_ms / ACK_LOOK_INTERVAL.as_millis() as u64;
     for look in 0.. {
-        match is_pending() {
+        match app.find_pending(organization.id, id).await?.is_some() {
             false => break,
             true if look == looks_max => return Err(Problem::StoreUnavailable),
             true => tokio::time::sleep(ACK_LOOK_INTERVAL).await,

@@ -193,8 +193,8 @@ async fn answer(app: &Arc<App>, route: Route, id: &str, call: &mut Call) -> Answ
         Route::RemoveWebhook => webhooks::remove_webhook(app, call).await,
         Route::RetryDelivery => webhooks::retry_delivery(app, call, id).await,
         Route::Healthz => Ok(operating::healthz()),
-        Route::Readyz | Route::Health => Ok(operating::readyz(app)),
-        Route::Metrics => Ok(operating::metrics(app)),
+        Route::Readyz | Route::Health => Ok(operating::readyz(app).await),
+        Route::Metrics => Ok(operating::metrics(app).await),
         Route::OpenApi => Ok(openapi::openapi_json()),
     }
 }

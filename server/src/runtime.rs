@@ -4,12 +4,12 @@
 //! *background* runtime has two threads that own the store's connections, the processor and the db-first writer. In
 //! `cache-first` and `journal-first` these run at a lower priority, because there persisting is behind the answer and must not delay it; in
 //! `db-first` the store is on the answer's way, so they don't. (SQLite's own threads inherit the priority of the thread that opens the
-//! connection, so the store is opened on the background runtime.) The journal has two threads of its own, one that writes and syncs and one
-//! that makes files ahead. One *supervisor* thread owns all of these.
+//! connection, so the store is opened on the background runtime.) A queue in Redis is drained there, and each answering thread has a connection of
+//! its own to it. The journal has two threads of its own, one that writes and syncs and one that makes files ahead. One *supervisor* thread owns all of these.
 //!
 //! Order of stopping (rule O5): say so in `/readyz`, stop accepting, finish requests (for at most half of
 //! `--shutdown-timeout-ms`), persist what is pending (for the other half), close the journal and the database. What is left is reported by
-//! number; in `journal-first` it is in the journal and not lost. A journal whose disk fails stops the server in the same way, and so does a part
+//! number; in `journal-first` it is in the journal and not lost, and so with a queue in Redis it is there. A journal whose disk fails stops the server in the same way, and so does a part
 //! that ends by a defect ([`crate::alive`]).
 
 use std::collections::HashSet;
@@ -30,9 +30,10 @@ use uuid::Uuid;
 use crate::alive::{Pulse, alive};
 use crate::app::{App, Sink};
 use crate::cache_counters::CacheCounters;
-use crate::config::{Mode, Settings, SettingsError, count, ms};
+use crate::config::{Mode, QueueAt, Settings, SettingsError, count, ms};
 use crate::dedup::Dedup;
 use crate::delivery::{self, Deliveries, DeliverySettings};
+use crate::doorbell::Doorbell;
 use crate::event::Event;
 use crate::fault::spec::Part;
 use crate::fault::{self, Faults};
@@ -43,6 +44,8 @@ use crate::offload::Offload;
 use crate::pending::Pending;
 use crate::polling::Schedule;
 use crate::processor::{Processor, ProcessorSettings};
+use crate::queue::drain::{Drain, DrainSettings};
+use crate::queue::{Queue, QueueError, QueueSettings};
 use crate::store::{Handling, Inserted, Store, StoreError, StoreLimits, now_us};
 use crate::writer::Writer;
 
@@ -78,6 +81,11 @@ pub enum ServeError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Redis.
+    #[error(
+        "cannot use the Redis of --queue: {0}; check that it runs there, and that the user and the password are right"
+    )]
+    Queue(#[from] QueueError),
     /// Threads, signals.
     #[error("the system refused something that the server needs to run: {0}")]
     System(#[from] io::Error),
@@ -89,7 +97,7 @@ pub enum ServeError {
 pub struct Stopped {
     /// Events that were acknowledged and are not in the database, which did not take them in time.
     pub unpersisted_events: usize,
-    /// They are in the journal, and are taken up at the next start.
+    /// They are in the journal or in Redis, and are taken up at the next start (those in Redis by any process).
     pub is_recoverable: bool,
     /// The journal's disk failed.
     pub is_journal_broken: bool,
@@ -111,12 +119,12 @@ impl Stopped {
 }
 
 impl Stopped {
-    fn log(self) {
+    fn log(self, place: &str) {
         match self.unpersisted_events {
             0 => tracing::info!("stopped; everything acknowledged is persisted"),
             events if self.is_recoverable => tracing::warn!(
                 events,
-                "stopped; the database did not take this many acknowledged events in time: they are in the journal, and the next start takes them up"
+                "stopped; the database did not take this many acknowledged events in time: they are in {place}, and the next start takes them up"
             ),
             events => tracing::error!(
                 events,
@@ -275,6 +283,7 @@ struct Server {
     store: Option<Store>,
     processor: Option<Processor>,
     deliveries: Option<Deliveries>,
+    drain: Option<Drain>,
     background: Runtime,
     threads: Vec<JoinHandle<()>>,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -290,7 +299,7 @@ impl Server {
         let background = background(settings.mode)?;
         let shutdown_timeout = ms(settings.limits.shutdown_timeout_ms);
         let parts = background.block_on(open(settings.clone(), background.handle().clone()));
-        let Parts { app, store, processor, deliveries, writer } = parts?;
+        let Parts { app, store, processor, deliveries, writer, drain } = parts?;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end_threads, end) = watch::channel(false);
         let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
@@ -307,6 +316,7 @@ impl Server {
             ("writer", writer),
             ("deliveries", deliveries.as_ref().map(Deliveries::pulse)),
             ("journal", app.journal().map(|journal| journal.pulse())),
+            ("drain", drain.as_ref().map(Drain::pulse)),
         ];
         let parts = pulses.into_iter().filter_map(|(name, pulse)| Some((name, pulse?))).collect();
         Ok(Self {
@@ -314,6 +324,7 @@ impl Server {
             store,
             processor,
             deliveries,
+            drain,
             background,
             threads,
             serving,
@@ -358,6 +369,7 @@ impl Server {
         }
         let pending = self.app.pending().cloned();
         self.background.block_on(async {
+            self.drain.iter().for_each(Drain::finish);
             if let Some(processor) = self.processor {
                 processor.shutdown().await;
             }
@@ -367,6 +379,9 @@ impl Server {
                 let metrics = Arc::clone(&self.app.metrics);
                 Processor::spawn(store.clone(), Arc::clone(pending), metrics, settings).shutdown().await;
             }
+            if let Some(drain) = self.drain.take() {
+                drain.close().await;
+            }
             if let Some(journal) = &journal {
                 journal.close();
             }
@@ -374,17 +389,19 @@ impl Server {
                 deliveries.shutdown().await;
             }
             if let Some(store) = self.store {
+                // The others need not wait for their next poll to find what this one leaves.
+                let _ = tokio::time::timeout(Duration::from_secs(1), store.announce()).await;
                 let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
             }
         });
         self.background.shutdown_background();
         let stopped = Stopped {
             unpersisted_events: pending.map_or(0, |pending| pending.events()),
-            is_recoverable: journal.is_some(),
+            is_recoverable: journal.is_some() || self.app.queue().is_some(),
             is_journal_broken: journal.is_some_and(|journal| journal.is_broken()),
             dead_part,
         };
-        stopped.log();
+        stopped.log(if self.app.queue().is_some() { "Redis" } else { "the journal" });
         stopped
     }
 }
@@ -447,6 +464,7 @@ struct Parts {
     processor: Option<Processor>,
     deliveries: Option<Deliveries>,
     writer: Option<Pulse>,
+    drain: Option<Drain>,
 }
 
 /// Opens the store and puts everything together. On the supervisor's thread, whose priority those threads inherit that are started here (the
@@ -459,25 +477,17 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     if settings.mode == Mode::Null {
         let dedup = Dedup::new(&limits, None, counters);
         let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
-        return Ok(Parts { app, store: None, processor: None, deliveries: None, writer: None });
+        return Ok(Parts { app, store: None, processor: None, deliveries: None, writer: None, drain: None });
     }
     let store = {
         let (database, limits, metrics) = (settings.database.clone(), store_limits(&settings), Arc::clone(&metrics));
         let connecting = background.spawn(async move { Store::connect(&database, limits, metrics).await });
         connecting.await.map_err(io::Error::other)??
     };
-    for (name, value) in store.durability_settings().await? {
-        tracing::info!(name, value, "durability of the store, as it says itself");
-        if settings.durability() != "memory" && is_weak(&name, &value) {
-            tracing::warn!(
-                name,
-                value,
-                "the database's commits do not survive a power loss, so acknowledgements say more than they are worth: change the database's setting"
-            );
-        }
-        metrics.store_settings.get_or_create(&SettingLabels { name, value }).set(1);
-    }
-    let pending = Arc::new(Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max)));
+    say_durability(&settings, &store, &metrics).await?;
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let pending = Pending::new(count(limits.pending_events_max), count(limits.pending_bytes_max));
+    let pending = Arc::new(if settings.queue == QueueAt::Memory { pending } else { pending.telling(tell) });
     let dedup = Dedup::new(&limits, (settings.mode != Mode::DbFirst).then(|| Arc::clone(&pending)), counters);
     if settings.mode != Mode::JournalFirst {
         empty_journal(&settings, &store).await?;
@@ -485,7 +495,13 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let mut writer_pulse = None;
     let sink = match settings.mode {
         Mode::Null => Sink::Nowhere,
-        Mode::CacheFirst => Sink::Pending(Arc::clone(&pending)),
+        Mode::CacheFirst => match &settings.queue {
+            QueueAt::Memory => Sink::Pending(Arc::clone(&pending)),
+            QueueAt::Redis(url) => {
+                let queue = Queue::open(url, QueueSettings::new(&limits), Arc::clone(&metrics)).await?;
+                Sink::Queue { queue, pending: Arc::clone(&pending) }
+            }
+        },
         Mode::JournalFirst => {
             let journal = open_journal(&settings, &store, &pending, &dedup, &metrics).await?;
             Sink::Journal { journal: Arc::new(journal), pending: Arc::clone(&pending) }
@@ -497,17 +513,56 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
             Sink::Writer(writer)
         }
     };
-    let now_us = now_us();
-    let (rows, all) = store.recent_dedup(dedup.since_us(now_us), count(limits.dedup_entries_max)).await?;
-    tracing::info!(dedup_ids = rows.len(), all, "the index of dedup_ids is warm");
-    dedup.warm(rows, all, now_us);
+    let mut drain = None;
+    if let Sink::Queue { queue, pending } = &sink {
+        // On the background runtime, as persisting is.
+        let start =
+            Drain::start(Arc::clone(queue), Arc::clone(pending), told, store.clone(), DrainSettings::new(&limits));
+        drain = Some(background.spawn(start).await.map_err(io::Error::other)?);
+    } else {
+        warm(&dedup, &store, count(limits.dedup_entries_max)).await?;
+    }
+    background.spawn(listen(store.doorbell().clone(), Arc::clone(&pending)));
     let processor = Processor::spawn(store.clone(), pending, Arc::clone(&metrics), processor_settings(&settings));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
     let delivery = delivery_settings(&settings);
     let app = Arc::new(App::new(settings, sink, Some(offload), dedup, Arc::clone(&metrics), faults));
     let deliveries = Deliveries::start(store.clone(), Arc::clone(&app.webhook_guard), metrics, delivery).await?;
     let (processor, deliveries) = (Some(processor), Some(deliveries));
-    Ok(Parts { app, store: Some(store), processor, deliveries, writer: writer_pulse })
+    Ok(Parts { app, store: Some(store), processor, deliveries, writer: writer_pulse, drain })
+}
+
+/// Has the processor look into the store whenever another process announces something; ends with the runtime.
+async fn listen(doorbell: Arc<Doorbell>, pending: Arc<Pending>) {
+    loop {
+        doorbell.announced().await;
+        pending.wake();
+    }
+}
+
+/// Makes known in this process who holds which `dedup_id`.
+async fn warm(dedup: &Dedup, store: &Store, entries_max: usize) -> Result<(), StoreError> {
+    let now_us = now_us();
+    let (rows, all) = store.recent_dedup(dedup.since_us(now_us), entries_max).await?;
+    tracing::info!(dedup_ids = rows.len(), all, "the index of dedup_ids is warm");
+    dedup.warm(rows, all, now_us);
+    Ok(())
+}
+
+/// Says what the store says of its own durability, and whether that is less than what acknowledgements promise.
+async fn say_durability(settings: &Settings, store: &Store, metrics: &Metrics) -> Result<(), StoreError> {
+    for (name, value) in store.durability_settings().await? {
+        tracing::info!(name, value, "durability of the store, as it says itself");
+        if settings.durability() != "memory" && is_weak(&name, &value) {
+            tracing::warn!(
+                name,
+                value,
+                "the database's commits do not survive a power loss, so acknowledgements say more than they are worth: change the database's setting"
+            );
+        }
+        metrics.store_settings.get_or_create(&SettingLabels { name, value }).set(1);
+    }
+    Ok(())
 }
 
 /// Whether a commit of a database with this setting may be lost with the machine. (A segment of the journal goes when its events are committed.)

@@ -190,6 +190,14 @@ pub enum Durability {
     JournalOs,
     /// Survives.
     Database,
+    /// Survives the process, and not the end of Redis.
+    RedisMemory,
+    /// Survives the process and the end of Redis, but not of its machine.
+    RedisOs,
+    /// Survives the process; when Redis or its machine ends, the last two seconds may be lost.
+    RedisEverysec,
+    /// Survives: Redis has synced it.
+    RedisAlways,
 }
 
 /// Where an event stands.

@@ -4,7 +4,7 @@
 //! segment  header, zeros up to RECORDS_START, batch, batch, … then whatever the file held before
 //! batch    event record × n, commit record
 //! record   crc32 u32 · length u32 · kind u8 · 7 × 0 · body · zeros up to a multiple of 8        (little endian)
-//! event    id 16 · organisation 16 · created_at_us i64 · type length u16 · dedup_id length u16 (0xffff: none) · type · dedup_id · payload
+//! event    as [`Event::write_bytes`] has it
 //! commit   batch number u64 · offset of the batch's first record u64 · records u32 · 0 u32
 //! ```
 //!
@@ -15,10 +15,7 @@
 //! that begins *after* the end of what can be read proves that something synced is damaged: that is [`Damage::Hole`], and no reason to cut.
 //! (Damage to the very last batch cannot be told from a torn write: nobody knows whether it was acknowledged.)
 
-use bytes::Bytes;
-use uuid::Uuid;
-
-use crate::event::Event;
+use crate::event::{BYTES_MIN, Event};
 
 /// Where the first record begins: the header has a page of its own, so that no later write touches it.
 pub const RECORDS_START: u64 = 4096;
@@ -35,8 +32,6 @@ const ALIGNMENT: usize = 8;
 const EVENT: u8 = 1;
 const COMMIT: u8 = 2;
 const COMMIT_BYTES: usize = 24;
-const EVENT_FIXED_BYTES: usize = 16 + 16 + 8 + 2 + 2;
-const NO_DEDUP_ID: u16 = u16::MAX;
 
 /// Who a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +132,7 @@ impl<'a> BatchWriter<'a> {
 
     /// How long the batch would be with this event, finished. In bytes.
     pub fn bytes_with(&self, event: &Event) -> u64 {
-        let events = self.buffer.len() + padded(FRAME_BYTES + event_bytes(event));
+        let events = self.buffer.len() + padded(FRAME_BYTES + event.bytes_len());
         (events + padded(FRAME_BYTES + COMMIT_BYTES)) as u64
     }
 
@@ -148,16 +143,8 @@ impl<'a> BatchWriter<'a> {
 
     /// Adds an event. Its texts are as long as the contract allows at most, so that their lengths fit.
     pub fn push(&mut self, event: &Event) {
-        let frame = self.open(EVENT, event_bytes(event));
-        self.buffer.extend_from_slice(event.id.as_bytes());
-        self.buffer.extend_from_slice(event.organization_id.as_bytes());
-        self.buffer.extend_from_slice(&event.created_at_us.to_le_bytes());
-        let dedup_id = event.dedup_id.as_deref();
-        self.buffer.extend_from_slice(&text_length(&event.event_type).to_le_bytes());
-        self.buffer.extend_from_slice(&dedup_id.map_or(NO_DEDUP_ID, text_length).to_le_bytes());
-        self.buffer.extend_from_slice(event.event_type.as_bytes());
-        self.buffer.extend_from_slice(dedup_id.unwrap_or_default().as_bytes());
-        self.buffer.extend_from_slice(&event.payload);
+        let frame = self.open(EVENT, event.bytes_len());
+        event.write_bytes(self.buffer);
         self.close(frame);
         self.records += 1;
     }
@@ -198,7 +185,7 @@ pub fn read(bytes: &[u8]) -> Result<Content, Damage> {
     while let Some(record) = record_at(bytes, header.salt, at) {
         at += padded(FRAME_BYTES + record.body.len()) as u64;
         if record.kind == EVENT {
-            let Some(event) = read_event(record.body) else { break };
+            let Some(event) = Event::from_bytes(record.body) else { break };
             events.push(event);
             continue;
         }
@@ -239,7 +226,7 @@ fn record_at(bytes: &[u8], salt: u64, offset: u64) -> Option<Record<'_>> {
     let frame = rest.get(..FRAME_BYTES)?;
     let (length, kind) = (u32_at(frame, 4) as usize, frame[8]);
     let known = match kind {
-        EVENT => length >= EVENT_FIXED_BYTES,
+        EVENT => length >= BYTES_MIN,
         COMMIT => length == COMMIT_BYTES,
         _ => false,
     };
@@ -261,35 +248,6 @@ fn first_batch_behind(bytes: &[u8], salt: u64, end: u64) -> Option<Commit> {
         .find(|commit| commit.start > end)
 }
 
-fn read_event(body: &[u8]) -> Option<Event> {
-    let (fixed, texts) = body.split_at_checked(EVENT_FIXED_BYTES)?;
-    let type_bytes = usize::from(u16_at(fixed, 40));
-    let dedup = Some(u16_at(fixed, 42)).filter(|length| *length != NO_DEDUP_ID);
-    let (event_type, texts) = texts.split_at_checked(type_bytes)?;
-    let (dedup_id, payload) = texts.split_at_checked(dedup.map_or(0, usize::from))?;
-    Some(Event {
-        id: Uuid::from_slice(&fixed[..16]).ok()?,
-        organization_id: Uuid::from_slice(&fixed[16..32]).ok()?,
-        created_at_us: u64_at(fixed, 32).cast_signed(),
-        event_type: std::str::from_utf8(event_type).ok()?.into(),
-        dedup_id: match dedup {
-            Some(_) => Some(std::str::from_utf8(dedup_id).ok()?.into()),
-            None => None,
-        },
-        payload: Bytes::copy_from_slice(payload),
-    })
-}
-
-fn event_bytes(event: &Event) -> usize {
-    EVENT_FIXED_BYTES + event.event_type.len() + event.dedup_id.as_deref().map_or(0, str::len) + event.payload.len()
-}
-
-/// Bytes of a text of at most 255 characters of at most 4 bytes each.
-fn text_length(text: &str) -> u16 {
-    debug_assert!(text.len() < usize::from(NO_DEDUP_ID));
-    text.len() as u16
-}
-
 fn checksum(salt: u64, offset: u64, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&salt.to_le_bytes());
@@ -300,10 +258,6 @@ fn checksum(salt: u64, offset: u64, bytes: &[u8]) -> u32 {
 
 fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(std::array::from_fn(|index| bytes[at + index]))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

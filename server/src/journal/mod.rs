@@ -220,7 +220,7 @@ fn restore(segments: Vec<RecoveredSegment>, missing: &HashSet<Uuid>, pending: &P
     for segment in segments {
         let sealed = sealed(&segment);
         for event in segment.events.into_iter().filter(|event| missing.contains(&event.id)) {
-            pending.restore(Arc::new(event), &sealed.hold);
+            pending.restore(Arc::new(event), Some(&sealed.hold));
         }
         all.push(sealed);
     }

@@ -85,6 +85,24 @@ pub enum Inserted {
     AlreadyThere,
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+struct Written {
+    /// In the order of the events.
+    outcomes: Vec<Inserted>,
+    /// To whose webhooks events of it are owed, where the database says so.
+    owed: Option<Vec<Uuid>>,
+}
+
+/// What a look at the store has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Rows want the processor.
+    pub wanted: bool,
+    /// Server processes on this database, this one too; if it was to count them.
+    pub processes: Option<u32>,
+}
+
 /// Whether freshly inserted rows still need the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handling {
@@ -263,15 +281,16 @@ impl Store {
     /// Opens the database (an SQLite file is created when missing), and brings its tables up to date.
     pub async fn connect(database: &Database, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let commits_extra = limits.commits_extra;
+        let doorbell: Arc<Doorbell> = Arc::default();
         let backend = match database {
             Database::Sqlite(path) => {
                 Backend::Sqlite(sqlite::SqliteStore::connect(path, limits, metrics.clone()).await?)
             }
             Database::Postgres(url) => {
-                Backend::Postgres(postgres::PostgresStore::connect(url, limits, metrics.clone()).await?)
+                Backend::Postgres(postgres::PostgresStore::connect(url, limits, metrics.clone(), &doorbell).await?)
             }
         };
-        Ok(Self { backend: Arc::new(backend), metrics, doorbell: Arc::default(), commits_extra })
+        Ok(Self { backend: Arc::new(backend), metrics, doorbell, commits_extra })
     }
 
     /// Writes the events; the answers are in the order of the events. Counts `events_persisted` and `persist_seconds`.
@@ -282,7 +301,7 @@ impl Store {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let outcomes = either!(self, store => store.insert(events, handling).await)?;
+        let Written { outcomes, owed } = either!(self, store => store.insert(events, handling).await)?;
         for _ in 0..self.commits_extra {
             either!(self, store => store.commit_nothing().await)?;
         }
@@ -294,7 +313,10 @@ impl Store {
                 self.metrics.persist_seconds.observe(seconds);
             }
         }
-        self.doorbell.committed(events);
+        match owed {
+            Some(organizations) => self.doorbell.owed(&organizations),
+            None => self.doorbell.committed(events),
+        }
         Ok(outcomes)
     }
 
@@ -378,9 +400,19 @@ impl Store {
     /// Whether rows want the processor: received, or claimed before `lease_expired_us` (or in what is still the future) by a process
     /// that has not finished them. The same statement looks when the next webhook delivery is due, and tells the [`Doorbell`].
     pub async fn wants_processing(&self, lease_expired_us: i64) -> Result<bool, StoreError> {
-        let (wanted, due_at_us) = either!(self, store => store.wants_processing(lease_expired_us).await)?;
+        self.look(lease_expired_us, false).await.map(|seen| seen.wanted)
+    }
+
+    /// Like [`Store::wants_processing`]; the same statement counts the processes on this database if it is to.
+    pub async fn look(&self, lease_expired_us: i64, counts_processes: bool) -> Result<Seen, StoreError> {
+        let (seen, due_at_us) = either!(self, store => store.look(lease_expired_us, counts_processes).await)?;
         self.doorbell.polled(due_at_us);
-        Ok(wanted)
+        Ok(seen)
+    }
+
+    /// Tells the other processes on this database that it may have work which this one does not do: it stops.
+    pub async fn announce(&self) -> Result<(), StoreError> {
+        either!(self, store => store.announce().await)
     }
 
     /// How many rows want the processor (see [`Store::wants_processing`]).
@@ -516,7 +548,7 @@ fn payload_text(event: &Event) -> Result<&str, sqlx::Error> {
 }
 
 /// The one place that SQL passes: counts each statement when it ends, also when its caller goes away before that.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Counter {
     metrics: Arc<Metrics>,
 }

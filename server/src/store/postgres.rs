@@ -4,6 +4,7 @@
 //! worth is the server's setting (`synchronous_commit`, `fsync`): this code reads it back and changes nothing.
 
 mod deliveries;
+mod notices;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
@@ -18,11 +19,14 @@ use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, migrations, now_us, payload_text, state_of, statuses_of,
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, Seen, State, StoreError, StoreLimits, StoredEvent,
+    TAKE_OVER_ROUNDS_MAX, Written, answers, claim_us_max, fresh_status, migrations, now_us, payload_text, state_of,
+    statuses_of,
 };
+use crate::doorbell::Doorbell;
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
+use notices::{LISTENER, Notices};
 
 /// `xid8` and `pg_current_xact_id` came with this version.
 const SERVER_VERSION_MIN: i32 = 130_000;
@@ -32,7 +36,7 @@ const SERVER_VERSION_MIN: i32 = 130_000;
 const REPLY_GRACE: Duration = Duration::from_secs(2);
 
 /// One answer row and not one per event: the ids travel as an array, and only when some are missing. What is owed to a webhook
-/// is written in the same statement.
+/// is written in the same statement, which says to whose.
 const INSERT: &str = "WITH written AS (
     INSERT INTO events (id, organization_id, event_type, dedup_id, dedup_key, payload, inserted_at, status, persisted_at)
     SELECT fresh.id, organization_id, event_type, dedup_id, dedup_id, payload, inserted_at, $7, greatest(inserted_at, $8)
@@ -41,8 +45,10 @@ const INSERT: &str = "WITH written AS (
     ON CONFLICT DO NOTHING RETURNING id, organization_id, inserted_at),
     owed AS (
     INSERT INTO deliveries (event_id, organization_id, next_attempt_at, attempts)
-    SELECT id, organization_id, inserted_at, 0 FROM written JOIN webhooks USING (organization_id) WHERE disabled_at IS NULL)
-    SELECT CASE WHEN count(*) < $9 THEN array_agg(id) END FROM written HAVING count(*) > 0";
+    SELECT id, organization_id, inserted_at, 0 FROM written JOIN webhooks USING (organization_id) WHERE disabled_at IS NULL
+    RETURNING organization_id)
+    SELECT CASE WHEN count(*) < $9 THEN array_agg(id) END, (SELECT array_agg(DISTINCT organization_id) FROM owed)
+    FROM written HAVING count(*) > 0";
 
 /// The columns that [`stored_event`] reads.
 macro_rules! event_columns {
@@ -58,10 +64,16 @@ pub(super) struct PostgresStore {
     dedup_window_us: i64,
     page_bytes_max: usize,
     reply_timeout: Duration,
+    notices: Notices,
 }
 
 impl PostgresStore {
-    pub(super) async fn connect(url: &str, limits: StoreLimits, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+    pub(super) async fn connect(
+        url: &str,
+        limits: StoreLimits,
+        metrics: Arc<Metrics>,
+        doorbell: &Arc<Doorbell>,
+    ) -> Result<Self, StoreError> {
         let options =
             PgConnectOptions::from_str(url).map_err(|error| cannot_open("(URL not understood)".to_owned(), &error))?;
         let place = format!(
@@ -81,7 +93,7 @@ impl PostgresStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(|error| cannot_open(place.clone(), &error))?;
         let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
@@ -96,7 +108,9 @@ impl PostgresStore {
         migrations::postgres().run(&pool).await.map_err(|error| cannot_open(place, &error))?;
         let dedup_window_us = i64::try_from(limits.dedup_window.as_micros()).unwrap_or(i64::MAX);
         let reply_timeout = limits.statement_timeout + REPLY_GRACE;
+        let notices = Notices::start(options, pool.clone(), Counter { metrics: metrics.clone() }, doorbell.clone());
         Ok(Self {
+            notices,
             pool,
             counter: Counter { metrics },
             dedup_window_us,
@@ -105,10 +119,25 @@ impl PostgresStore {
         })
     }
 
-    pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
+    pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Written, StoreError> {
+        let mut owed = Vec::new();
+        let outcomes = self.insert_all(events, handling, &mut owed).await?;
+        if !owed.is_empty() {
+            self.notices.announce_soon();
+        }
+        Ok(Written { outcomes, owed: Some(owed) })
+    }
+
+    /// Adds to `owed` to whose webhooks events are owed that were written.
+    async fn insert_all(
+        &self,
+        events: &[Arc<Event>],
+        handling: Handling,
+        owed: &mut Vec<Uuid>,
+    ) -> Result<Vec<Inserted>, StoreError> {
         let mut connection = self.connection().await?;
         let persisted_at_us = now_us();
-        let written = self.insert_batch(&mut connection, events, handling, persisted_at_us).await?;
+        let written = self.insert_batch(&mut connection, events, handling, persisted_at_us, owed).await?;
         if written.len() == events.len() {
             return Ok(vec![Inserted::New; events.len()]);
         }
@@ -119,7 +148,7 @@ impl PostgresStore {
             .filter(|(_, answer)| answer.is_none())
             .map(|(event, _)| event.clone())
             .collect();
-        let mut resolved = self.resolve(&mut connection, &missing, handling, persisted_at_us).await?.into_iter();
+        let mut resolved = self.resolve(&mut connection, &missing, handling, persisted_at_us, owed).await?.into_iter();
         Ok(answers
             .into_iter()
             .map(|answer| answer.or_else(|| resolved.next()).unwrap_or(Inserted::AlreadyThere))
@@ -133,6 +162,7 @@ impl PostgresStore {
         events: &[Arc<Event>],
         handling: Handling,
         persisted_at_us: i64,
+        owed: &mut Vec<Uuid>,
     ) -> Result<HashSet<Uuid>, StoreError> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
         let organizations: Vec<Uuid> = events.iter().map(|event| event.organization_id).collect();
@@ -140,7 +170,7 @@ impl PostgresStore {
         let dedup_ids: Vec<Option<&str>> = events.iter().map(|event| event.dedup_id.as_deref()).collect();
         let payloads: Result<Vec<&str>, sqlx::Error> = events.iter().map(|event| payload_text(event)).collect();
         let inserted_at: Vec<i64> = events.iter().map(|event| event.created_at_us).collect();
-        let query = sqlx::query_scalar::<_, Option<Vec<Uuid>>>(INSERT)
+        let query = sqlx::query_as::<_, (Option<Vec<Uuid>>, Option<Vec<Uuid>>)>(INSERT)
             .bind(&ids)
             .bind(organizations)
             .bind(types)
@@ -150,11 +180,12 @@ impl PostgresStore {
             .bind(fresh_status(handling))
             .bind(persisted_at_us)
             .bind(super::row_count(events.len()));
-        match self.run(Statement::Insert, query.fetch_optional(connection)).await? {
-            None => Ok(HashSet::new()),
-            Some(None) => Ok(ids.into_iter().collect()),
-            Some(Some(some_ids)) => Ok(some_ids.into_iter().collect()),
-        }
+        let Some((some_ids, organizations)) = self.run(Statement::Insert, query.fetch_optional(connection)).await?
+        else {
+            return Ok(HashSet::new());
+        };
+        owed.extend(organizations.into_iter().flatten());
+        Ok(some_ids.unwrap_or(ids).into_iter().collect())
     }
 
     /// The conflict path: finds out why events were not written, and takes a `dedup_id` over from one older than the window.
@@ -164,6 +195,7 @@ impl PostgresStore {
         events: &[Arc<Event>],
         handling: Handling,
         persisted_at_us: i64,
+        owed: &mut Vec<Uuid>,
     ) -> Result<Vec<Inserted>, StoreError> {
         let mut found: HashMap<Uuid, Inserted> = HashMap::with_capacity(events.len());
         for _ in 0..TAKE_OVER_ROUNDS_MAX {
@@ -176,7 +208,7 @@ impl PostgresStore {
             if retry.is_empty() {
                 break;
             }
-            for id in self.take_over(connection, &released, &retry, handling, persisted_at_us).await? {
+            for id in self.take_over(connection, &released, &retry, handling, persisted_at_us, owed).await? {
                 found.insert(id, Inserted::New);
             }
         }
@@ -240,12 +272,13 @@ impl PostgresStore {
         events: &[Arc<Event>],
         handling: Handling,
         persisted_at_us: i64,
+        owed: &mut Vec<Uuid>,
     ) -> Result<HashSet<Uuid>, StoreError> {
         use sqlx::Connection as _;
         let mut transaction = self.run(Statement::Begin, connection.begin()).await?;
         let query = sqlx::query("UPDATE events SET dedup_key = NULL WHERE id = ANY($1)").bind(released);
         self.run(Statement::Update, query.execute(&mut *transaction)).await?;
-        let written = self.insert_batch(&mut transaction, events, handling, persisted_at_us).await?;
+        let written = self.insert_batch(&mut transaction, events, handling, persisted_at_us, owed).await?;
         self.run(Statement::Commit, transaction.commit()).await?;
         Ok(written)
     }
@@ -378,16 +411,25 @@ impl PostgresStore {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Whether rows want processing, and when the next delivery is due.
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
-        let query = sqlx::query_as::<_, (bool, Option<i64>)>(
+    /// Whether rows want processing, how many processes there are, and when the next delivery is due.
+    pub(super) async fn look(
+        &self,
+        lease_expired_us: i64,
+        counts_processes: bool,
+    ) -> Result<(Seen, Option<i64>), StoreError> {
+        // Each process has one connection that listens.
+        let query = sqlx::query_as::<_, (bool, Option<i64>, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
              OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < $1)
              OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at > $2),
-             (SELECT MIN(next_attempt_at) FROM deliveries)",
+             (SELECT MIN(next_attempt_at) FROM deliveries),
+             CASE WHEN $3 THEN (SELECT count(*) FROM pg_stat_activity
+                                WHERE datname = current_database() AND application_name = $4) END",
         );
-        let query = query.bind(lease_expired_us).bind(claim_us_max());
-        self.run(Statement::Select, query.fetch_one(&mut *self.connection().await?)).await
+        let query = query.bind(lease_expired_us).bind(claim_us_max()).bind(counts_processes).bind(LISTENER);
+        let found = self.run(Statement::Select, query.fetch_one(&mut *self.connection().await?)).await?;
+        let processes = found.2.map(|count| u32::try_from(count).unwrap_or(u32::MAX).max(1));
+        Ok((Seen { wanted: found.0, processes }, found.1))
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
@@ -453,6 +495,10 @@ impl PostgresStore {
              WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'wal_sync_method') ORDER BY name",
         );
         self.run(Statement::Select, query.fetch_all(&mut *self.connection().await?)).await
+    }
+
+    pub(super) async fn announce(&self) -> Result<(), StoreError> {
+        self.notices.announce().await
     }
 
     pub(super) async fn close(&self) {

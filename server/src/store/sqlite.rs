@@ -20,8 +20,9 @@ use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Tran
 use uuid::Uuid;
 
 use super::{
-    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, State, StoreError, StoreLimits, StoredEvent,
-    TAKE_OVER_ROUNDS_MAX, answers, claim_us_max, fresh_status, migrations, now_us, payload_text, state_of, statuses_of,
+    Counter, Cursor, Handling, Holder, Inserted, KeyRow, Rows, Seen, State, StoreError, StoreLimits, StoredEvent,
+    TAKE_OVER_ROUNDS_MAX, Written, answers, claim_us_max, fresh_status, migrations, now_us, payload_text, state_of,
+    statuses_of,
 };
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
@@ -118,7 +119,7 @@ impl SqliteStore {
         })
     }
 
-    pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Vec<Inserted>, StoreError> {
+    pub(super) async fn insert(&self, events: &[Arc<Event>], handling: Handling) -> Result<Written, StoreError> {
         let mut transaction = self.begin().await?;
         let persisted_at_us = now_us();
         let mut written = HashSet::with_capacity(events.len());
@@ -137,7 +138,8 @@ impl SqliteStore {
             });
         }
         self.counter.run(Statement::Commit, transaction.commit()).await?;
-        Ok(outcomes)
+        // One process has the file, and knows all webhooks.
+        Ok(Written { outcomes, owed: None })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -345,8 +347,12 @@ impl SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Whether rows want processing, and when the next delivery is due.
-    pub(super) async fn wants_processing(&self, lease_expired_us: i64) -> Result<(bool, Option<i64>), StoreError> {
+    /// Whether rows want processing, and when the next delivery is due. There is one process.
+    pub(super) async fn look(
+        &self,
+        lease_expired_us: i64,
+        counts_processes: bool,
+    ) -> Result<(Seen, Option<i64>), StoreError> {
         let query = sqlx::query_as::<_, (bool, Option<i64>)>(
             "SELECT EXISTS (SELECT 1 FROM events WHERE status = 'received')
              OR EXISTS (SELECT 1 FROM events WHERE status = 'processing' AND processing_started_at < ?1)
@@ -354,7 +360,9 @@ impl SqliteStore {
              (SELECT MIN(next_attempt_at) FROM deliveries)",
         );
         let query = query.bind(lease_expired_us).bind(claim_us_max());
-        self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await
+        let (wanted, due_at_us) =
+            self.counter.run(Statement::Select, query.fetch_one(&mut *self.reader().await?)).await?;
+        Ok((Seen { wanted, processes: counts_processes.then_some(1) }, due_at_us))
     }
 
     pub(super) async fn depth(&self, lease_expired_us: i64) -> Result<u64, StoreError> {
@@ -426,6 +434,11 @@ impl SqliteStore {
             other => other.to_string(),
         };
         Ok(vec![("journal_mode".to_owned(), journal_mode), ("synchronous".to_owned(), synchronous)])
+    }
+
+    /// There is nobody else.
+    pub(super) async fn announce(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     pub(super) async fn close(&self) {

@@ -4,7 +4,7 @@
 //! until it is acknowledged (a 409 that names an id is such an answer); one without is given up.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
@@ -264,7 +264,10 @@ pub struct Load {
 }
 
 struct Place {
-    url: RwLock<String>,
+    /// Of each server; a sender goes to the one of its number, or from one to the next with each request.
+    urls: RwLock<Vec<String>>,
+    roams: bool,
+    requests: AtomicUsize,
     key: String,
     stop: AtomicBool,
 }
@@ -272,13 +275,22 @@ struct Place {
 impl Load {
     /// Begins, and waits until the server has acknowledged some of it.
     pub async fn start(server: &Server, key: &str, plan: Plan) -> Self {
-        let place = Place { url: RwLock::new(server.url.clone()), key: key.to_owned(), stop: AtomicBool::new(false) };
+        Self::start_on(&[server], key, plan, false).await
+    }
+
+    /// On several servers, of which each sender has one, or (when it roams) asks another one each time.
+    pub async fn start_on(servers: &[&Server], key: &str, plan: Plan, roams: bool) -> Self {
+        let urls = RwLock::new(servers.iter().map(|server| server.url.clone()).collect());
+        let server = servers[0];
+        let place =
+            Place { urls, roams, requests: AtomicUsize::new(0), key: key.to_owned(), stop: AtomicBool::new(false) };
         let (place, ledger) = (Arc::new(place), Arc::new(Ledger::default()));
         ledger.text_bytes.store(plan.text_bytes as u64, Ordering::Relaxed);
         let before = server.footprint();
         let mut senders = JoinSet::new();
         for number in 0..plan.singles + plan.batchers {
-            let sender = Sender { ledger: Arc::clone(&ledger), place: Arc::clone(&place), client: crate::client() };
+            let (ledger, place) = (Arc::clone(&ledger), Arc::clone(&place));
+            let sender = Sender { number, ledger, place, client: crate::client() };
             match number < plan.singles {
                 true => senders.spawn(sender.singles(plan)),
                 false => senders.spawn(sender.batches(plan)),
@@ -298,7 +310,12 @@ impl Load {
 
     /// The server listens at another place from now on.
     pub fn moved(&self, server: &Server) {
-        *self.place.url.write().expect("no sender panics with it") = server.url.clone();
+        self.moved_one(0, server);
+    }
+
+    /// The server of this number does.
+    pub fn moved_one(&self, number: usize, server: &Server) {
+        self.place.urls.write().expect("no sender panics with it")[number].clone_from(&server.url);
     }
 
     /// Ends it; every request has its answer, or its time-out, when this returns.
@@ -336,6 +353,7 @@ impl Load {
 }
 
 struct Sender {
+    number: usize,
     ledger: Arc<Ledger>,
     place: Arc<Place>,
     client: Client,
@@ -347,7 +365,14 @@ impl Sender {
     }
 
     async fn post(&self, path: &str, body: String) -> Option<(StatusCode, Value)> {
-        let url = format!("{}{path}", self.place.url.read().expect("no sender panics with it"));
+        let number = match self.place.roams {
+            true => self.place.requests.fetch_add(1, Ordering::Relaxed),
+            false => self.number,
+        };
+        let url = {
+            let urls = self.place.urls.read().expect("no sender panics with it");
+            format!("{}{path}", urls[number % urls.len()])
+        };
         let request = self.client.post(url).bearer_auth(&self.place.key).timeout(ANSWER_TIMEOUT);
         let answer = request.header("content-type", "application/json").body(body).send().await.ok()?;
         let (status, headers) = (answer.status(), answer.headers().clone());

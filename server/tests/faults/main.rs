@@ -8,6 +8,9 @@
 
 #![allow(missing_docs, reason = "a test program has no readers of its documentation")]
 
+#[path = "../support/redis.rs"]
+#[allow(dead_code, reason = "shared with the tests of rules")]
+mod redis_server;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "shared with the store's tests")]
 mod support;
@@ -23,6 +26,7 @@ mod disk;
 mod memory;
 mod network;
 mod outage;
+mod several;
 mod stop;
 mod sync;
 

@@ -23,8 +23,12 @@ pub fn listening(database: &Path, mode: &str, more: &[&str]) -> (Child, String) 
 
 /// The same with variables in its environment.
 pub fn listening_with(database: &Path, mode: &str, more: &[&str], variables: &[(&str, &str)]) -> (Child, String) {
-    let database = format!("sqlite:{}", database.display());
-    let own = ["--listen", "127.0.0.1:0", "--database", &database, "--mode", mode, "--exit-with-stdin"];
+    listening_on(&format!("sqlite:{}", database.display()), mode, more, variables)
+}
+
+/// The same on any database, as `--database` takes it.
+pub fn listening_on(database: &str, mode: &str, more: &[&str], variables: &[(&str, &str)]) -> (Child, String) {
+    let own = ["--listen", "127.0.0.1:0", "--database", database, "--mode", mode, "--exit-with-stdin"];
     let mut child = ingest_server(&[&own, more].concat()).envs(variables.iter().copied()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

@@ -5,6 +5,9 @@
 
 #![allow(missing_docs, reason = "a test program has no readers of its documentation")]
 
+#[path = "../support/redis.rs"]
+#[allow(dead_code, reason = "shared with the tests of faults")]
+mod redis_server;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "shared with the store's tests")]
 mod support;
@@ -17,15 +20,18 @@ mod journal;
 mod life;
 mod openapi;
 mod outage;
+mod queue;
 mod receiver;
 mod rules;
+mod several;
 mod webhooks;
 
 use std::time::{Duration, Instant};
 
+use redis_server::Redis;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use server::config::{Mode, Settings};
+use server::config::{Mode, QueueAt, Settings};
 use server::{Running, Stopped};
 use support::{Fresh, fresh_postgres, fresh_sqlite};
 
@@ -42,6 +48,7 @@ macro_rules! everywhere {
     ($($name:ident)*) => {
         everywhere! { @ cache_first_sqlite: $($name)* }
         everywhere! { @ cache_first_postgres: $($name)* }
+        everywhere! { @ cache_first_redis: $($name)* }
         everywhere! { @ journal_first_sqlite: $($name)* }
         everywhere! { @ journal_first_postgres: $($name)* }
         everywhere! { @ db_first_sqlite: $($name)* }
@@ -62,6 +69,7 @@ pub struct At {
     pub settings: Settings,
     pub fresh: Fresh,
     _journal: tempfile::TempDir,
+    redis: Option<Redis>,
 }
 
 impl At {
@@ -71,6 +79,18 @@ impl At {
 
     pub async fn cache_first_postgres() -> Self {
         Self::new(Mode::CacheFirst, fresh_postgres(Default::default()).await)
+    }
+
+    /// On PostgreSQL, as several processes have it.
+    pub async fn cache_first_redis() -> Self {
+        Self::cache_first_postgres().await.on(Redis::start(&[]))
+    }
+
+    /// With the queue in this Redis.
+    pub fn on(mut self, redis: Redis) -> Self {
+        self.settings.queue = QueueAt::Redis(redis.url());
+        self.redis = Some(redis);
+        self
     }
 
     pub async fn journal_first_sqlite() -> Self {
@@ -97,7 +117,12 @@ impl At {
         settings.limits.journal_segment_bytes = 512 * 1024;
         let journal = tempfile::tempdir().expect("a temporary folder");
         settings.journal_dir = Some(journal.path().join("journal"));
-        Self { settings, fresh, _journal: journal }
+        Self { settings, fresh, _journal: journal, redis: None }
+    }
+
+    /// What an acknowledgement says that it is worth.
+    pub fn durability(&self) -> &'static str {
+        if self.redis.is_some() { "redis-memory" } else { self.settings.durability() }
     }
 
     pub fn start(&self) -> Server {

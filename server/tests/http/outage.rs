@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use crate::{At, Sender, Server, eventually, read, support};
 
 /// Keeps the database away until [`Outage::end`].
-enum Outage {
+pub enum Outage {
     /// SQLite: another process holds the lock to write.
     Locked(SqliteConnection),
     /// PostgreSQL: takes no connections.
@@ -16,7 +16,7 @@ enum Outage {
 }
 
 impl Outage {
-    async fn begin(database: &Database) -> Self {
+    pub async fn begin(database: &Database) -> Self {
         match database {
             Database::Sqlite(path) => {
                 let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
@@ -32,7 +32,7 @@ impl Outage {
         }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         match self {
             Self::Locked(mut other) => drop(sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap()),
             Self::Closed { name } => admin(format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS true")).await,

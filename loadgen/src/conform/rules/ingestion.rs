@@ -72,7 +72,8 @@ fn acknowledgement(bench: &Bench, sender: &Organization, sent: &Exchange, sheet:
     sheet.check("the id is a UUID", is_uuid, "a UUID as id", sent);
     sheet.member("the status is accepted", sent, "/status", &json!("accepted"));
     let said = sender.door.dialect.ingest.durability(&sent.body).unwrap_or_default();
-    let words = ["memory", "journal", "journal-os", "database"];
+    let redis = ["redis-memory", "redis-os", "redis-everysec", "redis-always"];
+    let words = [&["memory", "journal", "journal-os", "database"][..], &redis].concat();
     let holds = bench.subject.durability().map_or(words.contains(&said.as_str()), |known| said == known);
     let expected = bench.subject.durability().map_or_else(|| words.join(", "), str::to_owned);
     sheet.check("durability says what the acknowledgement is worth", holds, expected, sent);
