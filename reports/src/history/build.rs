@@ -50,19 +50,13 @@ impl Entry {
     }
 
     fn past_run(&self) -> PastRun {
-        let outcome = match self.run.verdict.outcome {
-            Outcome::Pass => "pass",
-            Outcome::Inconclusive => "inconclusive",
-            Outcome::Missed => "missed",
-            Outcome::Invalid => "invalid",
-        };
         PastRun {
             path: self.path.clone(),
             run_id: self.run.run_id.clone(),
             started_at: self.run.started_at.clone(),
             revision: self.run.tool.revision.clone(),
             server_versions: self.server_versions.clone(),
-            outcome: outcome.to_owned(),
+            outcome: self.run.verdict.outcome.word().to_owned(),
         }
     }
 }
