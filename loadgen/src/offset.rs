@@ -14,7 +14,7 @@ use crate::target::Target;
 
 const SECOND_NS: i64 = 1_000_000_000;
 /// Changes of the second that are asked around at most, and how often around each.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 4;
 const QUESTIONS: i64 = 15;
 /// Narrow enough: no row of a result is shorter than a second, ns.
 const WIDTH_NS_ENOUGH: i64 = 2_000_000;

@@ -24,6 +24,9 @@ pub use sum::{ledgers, times};
 /// Steady phases that begin further apart than this, as far as clocks tell, were not one load, ns. It is a tenth of the shortest row.
 pub const BEGIN_SPREAD_NS_MAX: u64 = 100_000_000;
 
+/// Missing parts that are named.
+const MISSING_SHOWN_MAX: usize = 10;
+
 /// One part.
 #[derive(Debug, Clone)]
 pub struct Input {
@@ -66,14 +69,15 @@ pub enum MergeError {
     /// Not all parts.
     #[error(
         "of {count} parts {} missing; give the run.json of each, or run the load again with another --run-id: a sum without a part says \
-             nothing of the whole",
-        missing(numbers)
+         nothing of the whole", missing(numbers, *more)
     )]
     Missing {
         /// How many there are.
         count: u32,
-        /// Those that were not given.
+        /// The first of those that were not given.
         numbers: Vec<u32>,
+        /// How many are missing beside these.
+        more: u32,
     },
     /// Parts of different loads.
     #[error("{first} and {second} are not parts of one load: {}; give all parts the same of these", fields.join("; "))]
@@ -127,9 +131,13 @@ pub enum MergeError {
     },
 }
 
-fn missing(numbers: &[u32]) -> String {
-    let all: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    format!("{} {}", all.join(", "), if all.len() == 1 { "is" } else { "are" })
+fn missing(numbers: &[u32], more: u32) -> String {
+    let named = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    match (numbers.len(), more) {
+        (1, 0) => format!("{named} is"),
+        (_, 0) => format!("{named} are"),
+        _ => format!("{named} and {more} more are"),
+    }
 }
 
 /// A part with its place.
@@ -194,9 +202,13 @@ fn in_order(inputs: &[Input]) -> Result<Vec<Part<'_>>, MergeError> {
         let fields = vec![format!("shard.count: {} and {}", first.shard.count, other.shard.count)];
         return Err(MergeError::Unlike { first: first.name.to_owned(), second: other.name.to_owned(), fields });
     }
-    let numbers: Vec<u32> = (0..count).filter(|number| !by_number.contains_key(number)).collect();
-    if !numbers.is_empty() {
-        return Err(MergeError::Missing { count, numbers });
+    // A count out of a damaged file may be anything.
+    let missing = count - by_number.range(..count).count() as u32;
+    if missing > 0 {
+        let absent = (0..count).filter(|number| !by_number.contains_key(number));
+        let numbers: Vec<u32> = absent.take(MISSING_SHOWN_MAX).collect();
+        let more = missing - numbers.len() as u32;
+        return Err(MergeError::Missing { count, numbers, more });
     }
     Ok(by_number.into_values().collect())
 }

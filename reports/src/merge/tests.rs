@@ -87,10 +87,15 @@ fn a_doubt_about_one_part_is_kept_with_its_name_and_makes_the_whole_invalid_if_i
 #[test]
 fn what_does_not_belong_together_is_refused_with_what_differs_and_what_to_do() {
     type Change = fn(&mut Vec<Run>);
-    let cases: [(Change, &str); 16] = [
+    let cases: [(Change, &str); 18] = [
         (|parts| parts.clear(), "there is nothing to merge"),
         (|parts| drop(parts.remove(1)), "of 3 parts 1 is missing"),
         (|parts| parts.truncate(1), "of 3 parts 1, 2 are missing"),
+        (
+            |parts| parts.iter_mut().for_each(|part| shard(part).count = u32::MAX),
+            "parts 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 4294967282 more are missing",
+        ),
+        (|parts| shard(&mut parts[2]).number = 7, "of 3 parts 2 is missing"),
         (|parts| shard(&mut parts[2]).number = 1, "1.json and 2.json are both part 1"),
         (|parts| shard(&mut parts[2]).count = 4, "0.json and 2.json are not parts of one load: shard.count: 3 and 4"),
         (|parts| parts[1].shard = None, "1.json is no part of a load: it was run without --shard"),
