@@ -3,7 +3,7 @@
 mod bad_targets;
 mod calibrate;
 mod capacity;
-
+mod cluster;
 mod command_line;
 mod conform;
 mod crash;

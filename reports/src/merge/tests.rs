@@ -194,6 +194,9 @@ fn ledger(counts: [u64; 7], times: Times) -> Ledger {
 }
 
 proptest! {
+    // A histogram is 270 KB, and each case has a dozen.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Every bucket, every count and every quantile: the sum of parts is what one histogram would hold.
     #[test]
     fn histograms_of_parts_are_the_histogram_of_all_samples(samples in dealt()) {
