@@ -184,13 +184,9 @@ fn distributions(rows: &[Row]) -> BTreeMap<&'static str, Times> {
     all.into_iter().map(|(name, histogram)| (name, histogram.times(0))).collect()
 }
 
-/// The whole point: nobody could tell the merged result from that of one generator that had sent all of it.
-#[test]
-fn the_merged_result_is_the_one_that_all_samples_together_make() {
-    let server = Server::start("db-first");
-    let parts = Parts::of(&server, &[]);
-    let rows = parts.rows();
-
+/// Every request of the schedule that one generator would have had, once, when it was due, under an id of its own.
+#[track_caller]
+fn assert_is_the_whole_schedule(rows: &[Row]) {
     let spec = ScheduleSpec {
         arrivals: Arrivals::Poisson,
         rate_per_s: RATE_PER_S,
@@ -208,7 +204,15 @@ fn the_merged_result_is_the_one_that_all_samples_together_make() {
     assert_eq!(sent, (0u64..).zip(due).collect(), "all parts together are the schedule of one generator");
     let ids: BTreeSet<&str> = rows.iter().map(|row| row.dedup_id.as_str()).collect();
     assert_eq!(ids.len(), rows.len(), "no two events have one id");
+}
 
+/// The whole point: nobody could tell the merged result from that of one generator that had sent all of it.
+#[test]
+fn the_merged_result_is_the_one_that_all_samples_together_make() {
+    let server = Server::start("db-first");
+    let parts = Parts::of(&server, &[]);
+    let rows = parts.rows();
+    assert_is_the_whole_schedule(&rows);
     let (output, out) = parts.merge();
     let merged = read(&out.join("run.json"));
     assert_eq!(output.status.code(), Some(i32::from(merged.verdict.exit_code)), "{}", told(&output));

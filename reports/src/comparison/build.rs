@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::ratio::{self, Ratio};
 use super::{Comparison, ERROR_RATE, Line, QUANTITIES, Quantity, SCHEMA, Scenario, Source, Subject, Value};
-use super::{Unlike, likeness, limits};
+use super::{Unlike, limits};
 use crate::format;
 use crate::histogram::TimeHistogram;
+use crate::likeness;
 use crate::model::{Conformance, Run, TargetResult, Times};
 use crate::stats;
 use crate::summary;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::divide::RULE;
 use super::{Change, History, LeftOut, Metric, PastRun, Point, Rule, SCHEMA, Series, Setting};
-use crate::comparison::likeness;
 use crate::format;
+use crate::likeness;
 use crate::model::{Environment, Outcome, Run};
 use crate::plan;
 use crate::stats::{self, Spread};

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::comparison::likeness;
 use crate::format;
 use crate::histogram::DecodeError;
+use crate::likeness;
 use crate::model::{
     Calibration, Caveat, CaveatKind, Ledger, Load, Outcome, Run, Shard, ShardResult, TargetResult, Verdict,
 };

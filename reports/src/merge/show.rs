@@ -5,17 +5,8 @@ use crate::model::{ClockOffset, Run, ShardResult, Times};
 use crate::summary::{Cell, Row};
 
 /// Of [`rows`].
-pub const HEADINGS: [&str; 9] = [
-    "clock offset",
-    "planned",
-    "accepted",
-    "p50",
-    "p99",
-    "send delay p99",
-    "lost, doubled",
-    "sender busy",
-    "by itself",
-];
+pub const HEADINGS: [&str; 8] =
+    ["clock offset", "accepted", "p50", "p99", "send delay p99", "lost, doubled", "sender busy", "by itself"];
 
 /// A row for each part.
 pub fn rows(run: &Run) -> Vec<Row> {
@@ -24,7 +15,6 @@ pub fn rows(run: &Run) -> Vec<Row> {
 
 fn row(part: &ShardResult) -> Row {
     let unknown = || Cell::plain(format::UNKNOWN);
-    let count = |n: u64| Cell::plain(format::count(n));
     let ledger = part.lost.zip(part.duplicated).map_or_else(unknown, |(lost, duplicated)| Cell {
         is_fault: lost + duplicated > 0,
         ..Cell::plain(format!("{}, {}", format::count(lost), format::count(duplicated)))
@@ -34,8 +24,7 @@ fn row(part: &ShardResult) -> Row {
         label: super::part_name(&part.shard),
         cells: vec![
             part.shard.clock.as_ref().map_or_else(unknown, |clock| Cell::plain(offset(clock))),
-            count(part.planned),
-            count(part.outcomes.accepted),
+            Cell::plain(format!("{} of {}", format::count(part.outcomes.accepted), format::count(part.planned))),
             quantile(&part.response_time, 0.5),
             quantile(&part.response_time, 0.99),
             quantile(&part.send_delay, 0.99),
