@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use reports::model::{self, ClockOffset, Plan};
 use tokio::time::sleep;
 
-use crate::calibrate;
 use crate::clock::Clock;
 use crate::offset;
 use crate::plan::PlanError;
@@ -59,11 +58,11 @@ impl FromStr for AskedStart {
 }
 
 impl AskedStart {
-    /// The instant, if everything that comes before it can be done until then.
+    /// The instant, if everything that comes before it can be done until then; `first` is how long something else takes before that.
     ///
     /// # Errors
     /// When it has passed, is too far away, or too near.
-    pub fn of(self, plan: &Plan, now: Timestamp) -> Result<Timestamp, PlanError> {
+    pub fn of(self, plan: &Plan, first: Duration, now: Timestamp) -> Result<Timestamp, PlanError> {
         let at = self.instant(now);
         let ahead = at.duration_since(now);
         let refuse = |problem: String, remedy: &str| {
@@ -76,7 +75,7 @@ impl AskedStart {
             let problem = format!("is more than {} h away", AHEAD_MAX.as_secs() / 3_600);
             return refuse(problem, "give an earlier time to all parts");
         }
-        let needed = calibrate::expected_duration(plan) + preparation(plan) + Duration::from_millis(plan.warmup_ms);
+        let needed = first + preparation(plan) + Duration::from_millis(plan.warmup_ms);
         if ahead.unsigned_abs() < needed {
             let (ahead, needed) = (ahead.as_secs(), needed.as_secs_f64().ceil());
             let problem = format!("is {ahead} s away, and what comes before it takes up to {needed} s");
@@ -101,7 +100,7 @@ impl AskedStart {
 }
 
 /// How long it takes at most until a warm-up can begin, without a calibration.
-pub fn preparation(plan: &Plan) -> Duration {
+fn preparation(plan: &Plan) -> Duration {
     offset::MEASURING_MAX + OPENING + OPENING_EACH * plan.connections
 }
 

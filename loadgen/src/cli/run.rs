@@ -129,7 +129,8 @@ pub(super) fn run(arguments: Arguments, invocation: &Invocation) -> Result<u8, F
     let mut resolved = resolve(asked)?;
     let mut output = arguments.output;
     if let Some((shard, start, run_id)) = part {
-        let start_at = start.of(&resolved.plan, jiff::Timestamp::now()).map_err(usage)?;
+        let floor = calibrate::expected_duration(&resolved.plan);
+        let start_at = start.of(&resolved.plan, floor, jiff::Timestamp::now()).map_err(usage)?;
         resolved = resolved.shared_out(shard, start_at).map_err(usage)?;
         let folder = Path::new("millrace-results").join(run_id).join(shard.number.to_string());
         output.out.get_or_insert(folder);
