@@ -125,11 +125,12 @@ fn null_plan(resolved: &Resolved, warmup_ms: u64, duration_ms: u64) -> Resolved 
     };
     let rate_per_s = match resolved.plan.arrivals {
         Arrivals::Closed => 0.0,
-        _ => resolved.schedule().rate_per_s_mean().max(RATE_PER_S_MIN),
+        _ => resolved.rate_per_s().max(RATE_PER_S_MIN),
     };
     let plan = Plan {
         variants: vec![variant],
         rate_per_s,
+        connections: resolved.connections(),
         shape: None,
         replay: None,
         warmup_ms,
@@ -146,7 +147,7 @@ fn null_plan(resolved: &Resolved, warmup_ms: u64, duration_ms: u64) -> Resolved 
         ..resolved.plan.clone()
     };
     let (profiles, server) = (BTreeMap::new(), ServerBuild::default());
-    Resolved { plan, keys: Vec::new(), postgres_url: None, profiles, replay: None, tls_ca: None, server }
+    Resolved { plan, keys: Vec::new(), postgres_url: None, profiles, replay: None, tls_ca: None, server, part: None }
 }
 
 /// # Errors

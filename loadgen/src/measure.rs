@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use reports::model::{self, Caveat, CaveatKind, Plan, Run, TargetResult, Variant};
 use reports::verdict;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
 use crate::connection::Destination;
@@ -21,7 +21,7 @@ use crate::observe::machine;
 use crate::observe::postgres::FreshDatabase;
 use crate::observe::rows::{Needle, Rows};
 use crate::payload::Payloads;
-use crate::plan::Resolved;
+use crate::plan::{Part, Resolved};
 use crate::profile::launch::Surroundings;
 use crate::profile::{DatabaseKind, LaunchError, Persisted, Profile, Started};
 use crate::progress::{Progress, Talk};
@@ -29,8 +29,12 @@ use crate::receiver::Receiver;
 use crate::recorder::Snapshot;
 use crate::reference::{Configuration, Reference, ReferenceError};
 use crate::samples::SampleFile;
+use crate::start;
 use crate::steady::{self, Loaded, Steady};
 use crate::target::{Target, TargetError};
+
+/// How often a wait looks whether it is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a run needs beside its plan.
 #[derive(Clone, Debug)]
@@ -72,6 +76,7 @@ pub struct Findings {
     begin: Instant,
     started_at: String,
     environment: Option<model::Environment>,
+    shard: Option<model::Shard>,
     /// In the order in which they were measured.
     pub results: Vec<TargetResult>,
     /// What no number of the results shows.
@@ -85,6 +90,7 @@ impl Findings {
             begin: Instant::now(),
             started_at: jiff::Timestamp::now().to_string(),
             environment: None,
+            shard: None,
             results: Vec::new(),
             caveats: Vec::new(),
         }
@@ -92,7 +98,9 @@ impl Findings {
 
     /// Measures, and keeps what was found.
     pub async fn add(&mut self, measurement: &Measurement<'_>) {
-        let (result, found) = measurement.measure(&mut self.caveats).await;
+        let mut part = measurement.resolved.part.map(|part| start::unmet(part.shard, part.start_at));
+        let (result, found) = measurement.measure(&mut self.caveats, part.as_mut()).await;
+        self.shard = self.shard.take().or(part);
         if let Some(failure) = &result.failure {
             measurement.progress.say(&format!("{}: {failure}", measurement.subject));
         }
@@ -129,6 +137,8 @@ impl Findings {
             capacity: Vec::new(),
             crash: Vec::new(),
             conformance: Vec::new(),
+            shard: self.shard,
+            shards: Vec::new(),
             results: self.results,
         }
     }
@@ -249,7 +259,12 @@ impl Measurement<'_> {
         run
     }
 
-    async fn measure(&self, caveats: &mut Vec<Caveat>) -> (TargetResult, Option<model::Environment>) {
+    /// `part` is told how this part of a load met the others.
+    async fn measure(
+        &self,
+        caveats: &mut Vec<Caveat>,
+        part: Option<&mut model::Shard>,
+    ) -> (TargetResult, Option<model::Environment>) {
         let mut result = self.empty_result();
         self.progress.phase(&self.subject, "starting", None);
         let mut running = match self.start().await {
@@ -262,7 +277,7 @@ impl Measurement<'_> {
         let environment =
             machine::environment(running.target.is_local(), running.host.folder(), self.resolved.plan.pacing);
         caveats.extend(self.describe(&mut result, &mut running).await);
-        if let Err(error) = self.measure_running(&mut result, &mut running, caveats).await {
+        if let Err(error) = self.measure_running(&mut result, &mut running, caveats, part).await {
             result.failure = Some(error.to_string());
         }
         self.progress.phase(&self.subject, "stopping", None);
@@ -277,8 +292,13 @@ impl Measurement<'_> {
         result: &mut TargetResult,
         running: &mut Running,
         caveats: &mut Vec<Caveat>,
+        mut part: Option<&mut model::Shard>,
     ) -> Result<(), SteadyOrTarget> {
         let plan = &self.resolved.plan;
+        let begin_unix_ns = match &mut part {
+            Some(part) => Some(self.meet_others(&running.target, part).await?),
+            None => None,
+        };
         let clock = Clock::start();
         // Every variant of one repetition is offered the same schedule; each repetition another.
         let seed = plan.seed.wrapping_add(u64::from(self.repetition) - 1);
@@ -290,8 +310,12 @@ impl Measurement<'_> {
             true => Some(self.receive_webhooks(running, clock, &payloads).await?),
             false => None,
         };
-        let loaded = self.load(running, clock, &destination, &payloads, seed).await?;
+        let begin_at_ns = begin_unix_ns.map(|unix_ns| unix_ns.saturating_sub(clock.unix_ns(0)));
+        let loaded = self.load(running, clock, &destination, &payloads, seed, begin_at_ns).await?;
         let load_end = Instant::now();
+        if let Some(part) = &mut part {
+            part.steady_began_at = start::time_of_day(clock, loaded.steady_begin_ns);
+        }
         if plan.ledger && self.variant.mode.as_deref() != Some("null") {
             let (mut ledger, error) = self.reconcile(running, clock, &payloads, &loaded, load_end).await;
             if let Some(receiver) = receiver {
@@ -302,11 +326,17 @@ impl Measurement<'_> {
                 (ledger.delivered, ledger.delivery) = (Some(delivered), Some(delivery));
             }
             result.ledger = Some(ledger);
+            if let Some(part) = part {
+                part.last_read_at = start::time_of_day(clock, clock.now_ns());
+            }
             caveats.extend(error.map(|error| self.incomplete_ledger(&error)));
             let beyond = loaded.acknowledged_beyond;
             caveats.extend((beyond > 0).then(|| self.full_ledger(beyond)));
         }
-        if plan.idle_ms > 0 && !self.context.is_stopped() {
+        if plan.idle_ms > 0 && self.resolved.watches_target() && !self.context.is_stopped() {
+            if self.resolved.part.is_some() {
+                self.let_others_read(load_end).await;
+            }
             let first = result.ledger.is_some().then_some((loaded.planned, &mut payloads));
             result.idle = Some(self.idle(running, clock, &destination, first, load_end).await);
         }
@@ -315,6 +345,27 @@ impl Measurement<'_> {
         result.health = Some(loaded.health);
         result.durability = loaded.durability;
         Ok(())
+    }
+
+    /// Waits until it is time for this part of a load; when its warm-up begins, ns since the Unix epoch.
+    async fn meet_others(&self, target: &Target, part: &mut model::Shard) -> Result<u64, start::StartError> {
+        self.progress.phase(&self.subject, "waiting for the start", None);
+        let Some(Part { start_at, .. }) = self.resolved.part else { return Ok(0) };
+        let met = start::meet(target, &self.resolved.plan, start_at, &self.context.stop).await?;
+        match met.clock {
+            Ok(clock) => part.clock = Some(clock),
+            Err(reason) => part.clock_unknown = Some(reason),
+        }
+        Ok(met.begin_unix_ns)
+    }
+
+    /// The others ask for what is persisted, each for as long as its patience lasts: a target that answers is not idle.
+    async fn let_others_read(&self, load_end: Instant) {
+        self.progress.phase(&self.subject, "the other parts' drain", None);
+        let until = load_end + Duration::from_millis(self.resolved.plan.drain_timeout_ms);
+        while Instant::now() < until && !self.context.is_stopped() {
+            sleep(LOOK_EVERY.min(until - Instant::now())).await;
+        }
     }
 
     /// Starts a receiver, and has the events of every organisation delivered to it.
@@ -344,16 +395,17 @@ impl Measurement<'_> {
         destination: &Destination,
         payloads: &Payloads,
         seed: u64,
+        begin_at_ns: Option<u64>,
     ) -> Result<Loaded, steady::SteadyError> {
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         self.progress.phase(&self.subject, "load", Some(&snapshot));
-        self.progress.offered(self.resolved.plan.rate_per_s);
+        self.progress.offered(self.resolved.rate_per_s());
         let steady = Steady {
-            plan: &self.resolved.plan,
+            resolved: self.resolved,
             clock,
             target: &running.target,
+            begin_at_ns,
             destination: destination.clone(),
-            schedule: self.resolved.schedule(),
             payloads: payloads.clone(),
             seed,
             stop: &self.context.stop,
@@ -615,6 +667,8 @@ enum SteadyOrTarget {
     Receiver(std::io::Error),
     #[error("--webhooks: the receiver is at 127.0.0.1, and this target is on another machine; run loadgen there")]
     NotLocal,
+    #[error(transparent)]
+    Start(#[from] start::StartError),
     #[error(transparent)]
     Steady(#[from] steady::SteadyError),
     #[error(transparent)]

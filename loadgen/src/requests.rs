@@ -97,6 +97,14 @@ pub struct Next<'a> {
     pub repeat: bool,
 }
 
+/// What a request is, before it is made.
+struct Choice {
+    operation: Operation,
+    is_repeat: bool,
+    /// The first number that it takes, or would.
+    first: u64,
+}
+
 /// Makes the requests of a load, in order.
 #[derive(Debug)]
 pub struct Requests {
@@ -110,7 +118,10 @@ pub struct Requests {
     ack_path: (String, String),
     mix: Mix,
     duplicates_share: f64,
+    /// Decides what each request is, and nothing else: all generators of a load that is shared out draw the same.
     random: ChaCha8Rng,
+    /// Picks among what was acknowledged here.
+    picks: ChaCha8Rng,
     sequence: u64,
     requests: u64,
     body: Vec<u8>,
@@ -131,6 +142,8 @@ impl Requests {
         let separator = if inbox_path.contains('?') { '&' } else { '?' };
         let ack_path = route(&routes.ack);
         let (before_id, after_id) = ack_path.split_once("{id}").unwrap_or((&ack_path, ""));
+        let mut picks = ChaCha8Rng::seed_from_u64(seed);
+        picks.set_stream(1);
         Self {
             payloads,
             headers: destination.headers.clone(),
@@ -142,6 +155,7 @@ impl Requests {
             mix,
             duplicates_share,
             random: ChaCha8Rng::seed_from_u64(seed),
+            picks,
             sequence: 0,
             requests: 0,
             body: Vec::new(),
@@ -156,16 +170,37 @@ impl Requests {
 
     /// The next one.
     pub fn next(&mut self, recent: &Recent, now_ns: u64) -> Next<'_> {
-        self.requests += 1;
-        match self.operation() {
-            Operation::Batch => self.batch(),
-            Operation::Inbox => self.inbox(),
-            Operation::Ack => match recent.ackable(now_ns, &mut self.random) {
+        let Choice { operation, is_repeat, first } = self.choose();
+        match operation {
+            Operation::Batch => self.batch(first),
+            Operation::Inbox => self.inbox(first),
+            Operation::Ack => match recent.ackable(now_ns, &mut self.picks) {
                 Some((sequence, id)) => self.ack(sequence, id),
-                None => self.event(recent),
+                None => self.event(first, is_repeat, recent),
             },
-            Operation::Ingest => self.event(recent),
+            Operation::Ingest => self.event(first, is_repeat, recent),
         }
+    }
+
+    /// Leaves the next one to another generator: it takes its numbers here as there.
+    pub fn pass_over(&mut self) {
+        self.choose();
+    }
+
+    /// Follows from the seed and from what came before alone, never from an answer.
+    fn choose(&mut self) -> Choice {
+        self.requests += 1;
+        let operation = self.operation();
+        let may_repeat = self.duplicates_share > 0.0 && matches!(operation, Operation::Ingest | Operation::Ack);
+        let is_repeat = may_repeat && self.random.random_bool(self.duplicates_share);
+        let first = self.sequence;
+        self.sequence += match operation {
+            // An ack that finds nothing to take is an event.
+            Operation::Ingest | Operation::Ack => 1,
+            Operation::Batch => u64::from(self.mix.batch_events),
+            Operation::Inbox => 0,
+        };
+        Choice { operation, is_repeat, first }
     }
 
     fn operation(&mut self) -> Operation {
@@ -184,12 +219,9 @@ impl Requests {
     }
 
     /// A repeat takes a number of its own in the plan, but carries the acknowledged event's `dedup_id`, payload and key.
-    fn event(&mut self, recent: &Recent) -> Next<'_> {
-        let repeated = (self.duplicates_share > 0.0 && self.random.random_bool(self.duplicates_share))
-            .then(|| recent.repeat(&mut self.random))
-            .flatten();
-        let sequence = repeated.unwrap_or(self.sequence);
-        self.sequence += 1;
+    fn event(&mut self, own: u64, is_repeat: bool, recent: &Recent) -> Next<'_> {
+        let repeated = is_repeat.then(|| recent.repeat(&mut self.picks)).flatten();
+        let sequence = repeated.unwrap_or(own);
         self.body.clear();
         self.payloads.write_body(sequence, &mut self.body);
         let headers = headers(&self.headers, sequence);
@@ -197,9 +229,8 @@ impl Requests {
         Next { request, operation: Operation::Ingest, sequence, events: 1, repeat: repeated.is_some() }
     }
 
-    fn batch(&mut self) -> Next<'_> {
-        let (sequence, events) = (self.sequence, self.mix.batch_events);
-        self.sequence += u64::from(events);
+    fn batch(&mut self, sequence: u64) -> Next<'_> {
+        let events = self.mix.batch_events;
         self.body.clear();
         self.payloads.write_batch(sequence, events, &mut self.body);
         let headers = headers(&self.headers, sequence);
@@ -207,10 +238,10 @@ impl Requests {
         Next { request, operation: Operation::Batch, sequence, events, repeat: false }
     }
 
-    fn inbox(&mut self) -> Next<'_> {
+    fn inbox(&mut self, sequence: u64) -> Next<'_> {
         let headers = headers(&self.headers, self.requests);
         let request = Request { method: "GET", path: &self.inbox_path, headers, body: None };
-        Next { request, operation: Operation::Inbox, sequence: self.sequence, events: 0, repeat: false }
+        Next { request, operation: Operation::Inbox, sequence, events: 0, repeat: false }
     }
 
     fn ack(&mut self, sequence: u64, id: Uuid) -> Next<'_> {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use rand::Rng;
 use reports::model::{Plan, Run};
 
 use crate::blocks;
@@ -30,6 +31,11 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
     let mut findings = Findings::begin();
     let calibration = calibrate::short(resolved, context, &progress, &mut findings.caveats).await;
     let orders = blocks::orders(plan.variants.len(), plan.repeat as usize, plan.seed);
+    let name = match resolved.part {
+        // By attempt: what an earlier one of the same part left behind is none of this one's.
+        Some(part) => format!("{}-{}-{:04x}", context.run_id, part.shard.number, rand::rng().random::<u16>()),
+        None => context.run_id.clone(),
+    };
     for (repetition, order) in (1..).zip(orders) {
         for variant in order.into_iter().map(|index| &plan.variants[index]) {
             if context.is_stopped() {
@@ -42,7 +48,7 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
                 subject: variant.name.clone(),
                 variant,
                 repetition,
-                events_name: format!("{}.{}", context.run_id, findings.results.len() + 1),
+                events_name: format!("{name}.{}", findings.results.len() + 1),
             };
             findings.add(&measurement).await;
         }

@@ -22,9 +22,12 @@ use crate::pool::Pool;
 use crate::recorder::{Sample, SampleOutcome, Samples};
 use crate::requests::{Next, Recent, Requests};
 use crate::schedule::{Due, Schedule};
+use crate::shard::Share;
 
 /// The loop looks this often at least whether it is to stop.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// The loop begins this long before the first event that is due at a given time: what it waits for until then is no sign of idleness.
+const BEGIN_AHEAD: Duration = Duration::from_millis(10);
 
 /// What to send, where and when.
 #[derive(Debug)]
@@ -33,6 +36,10 @@ pub struct Load {
     pub clock: Clock,
     /// When each request is due.
     pub schedule: Schedule,
+    /// Which of them are sent here.
+    pub share: Share,
+    /// From when the schedule counts, ns of the clock; `None`: from when every connection is open.
+    pub begin_at_ns: Option<u64>,
     /// The requests.
     pub requests: Requests,
     /// Where they go.
@@ -78,8 +85,8 @@ impl Load {
     /// says where samples go.
     pub fn run(self, begin: impl FnOnce(u64) -> io::Result<Samples>) -> io::Result<Sent> {
         let dialect = Arc::clone(&self.destination.dialect);
-        let pool = Pool::open(self.destination, self.connections, self.clock)?;
-        let begin_ns = self.clock.now_ns();
+        let pool = Pool::open(self.destination.clone(), self.connections, self.clock)?;
+        let begin_ns = self.wait_for_begin()?;
         let samples = begin(begin_ns)?;
         let log = Log { dialect, samples, recent: Recent::default(), durability: None, durability_known: false };
         let mut sending = Sending {
@@ -88,6 +95,7 @@ impl Load {
             end_ns: begin_ns + self.schedule.length_ns(),
             timeout_ns: self.request_timeout.as_nanos() as u64,
             schedule: self.schedule,
+            share: self.share,
             due: None,
             requests: self.requests,
             pool,
@@ -98,6 +106,25 @@ impl Load {
         sending.send_all(&self.stop)?;
         Ok(sending.sent())
     }
+
+    /// The instant from which the schedule counts.
+    fn wait_for_begin(&self) -> io::Result<u64> {
+        let now_ns = self.clock.now_ns();
+        let begin_ns = self.begin_at_ns.unwrap_or(now_ns);
+        if begin_ns < now_ns {
+            let late = Duration::from_nanos(now_ns - begin_ns);
+            let told = format!("they were open {late:.1?} too late for --start-at; give a later time");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, told));
+        }
+        while !self.stop.load(Ordering::Relaxed) {
+            let left = Duration::from_nanos(begin_ns.saturating_sub(self.clock.now_ns())).saturating_sub(BEGIN_AHEAD);
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(LOOK_UP));
+        }
+        Ok(begin_ns)
+    }
 }
 
 struct Sending {
@@ -106,6 +133,7 @@ struct Sending {
     end_ns: u64,
     timeout_ns: u64,
     schedule: Schedule,
+    share: Share,
     /// What is to be sent next.
     due: Option<Due>,
     requests: Requests,
@@ -117,7 +145,7 @@ struct Sending {
 
 impl Sending {
     fn send_all(&mut self, stop: &AtomicBool) -> io::Result<()> {
-        self.due = self.schedule.next();
+        self.due = self.next_due();
         while (self.due.is_some() && !stop.load(Ordering::Relaxed)) || self.pool.flights() > 0 {
             if stop.load(Ordering::Relaxed) {
                 self.due = None;
@@ -151,7 +179,18 @@ impl Sending {
                 None if now_ns > intended_ns + self.timeout_ns => self.leave_unsent(intended_ns, now_ns),
                 None => return,
             }
-            self.due = self.schedule.next();
+            self.due = self.next_due();
+        }
+    }
+
+    /// The next one that is sent here.
+    fn next_due(&mut self) -> Option<Due> {
+        loop {
+            let due = self.schedule.next()?;
+            if self.share.takes_next() {
+                return Some(due);
+            }
+            self.requests.pass_over();
         }
     }
 

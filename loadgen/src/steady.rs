@@ -25,11 +25,12 @@ use crate::observe::postgres::FreshDatabase;
 use crate::observe::process::{ProcessState, ProcessUsage, cpu_s_of_all, with_descendants};
 use crate::observe::prometheus::Scrape;
 use crate::payload::Payloads;
+use crate::plan::Resolved;
 use crate::progress::Progress;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
 use crate::samples::Rows;
-use crate::schedule::{Schedule, ScheduleSpec};
+use crate::schedule::Schedule;
 use crate::send::{Load, Sent};
 use crate::target::Target;
 
@@ -40,16 +41,16 @@ const LAST_LOOK_BEFORE_END: Duration = Duration::from_millis(10);
 /// What to load, and what to watch.
 #[derive(Debug)]
 pub struct Steady<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
+    /// The plan, and which part of it is sent here.
+    pub resolved: &'a Resolved,
     /// The run's clock.
     pub clock: Clock,
     /// Target for control calls.
     pub target: &'a Target,
     /// Where the events go.
     pub destination: Destination,
-    /// When they are due.
-    pub schedule: ScheduleSpec,
+    /// When the warm-up begins, ns of the clock; `None`: when every connection is open.
+    pub begin_at_ns: Option<u64>,
     /// The events.
     pub payloads: Payloads,
     /// Seed of this repetition.
@@ -121,14 +122,15 @@ impl Steady<'_> {
             let error = join(thread, "sending").await?.err().unwrap_or_else(|| io::ErrorKind::Other.into());
             return Err(self.no_connection(error));
         };
-        let steady_begin_ns = begin_ns + self.plan.warmup_ms * 1_000_000;
+        let plan = &self.resolved.plan;
+        let steady_begin_ns = begin_ns + plan.warmup_ms * 1_000_000;
         sleep(Duration::from_nanos(steady_begin_ns.saturating_sub(self.clock.now_ns()))).await;
         let database_pids = match &mut self.database {
             Some(database) => database.process_ids().await.unwrap_or_default(),
             None => Vec::new(),
         };
         let before = self.usage(&database_pids).await;
-        let steady_end_ns = steady_begin_ns + self.plan.duration_ms * 1_000_000;
+        let steady_end_ns = steady_begin_ns + plan.duration_ms * 1_000_000;
         let mut health = HealthWatch::begin(self.clock, steady_end_ns, self.server_pids.first().copied());
         let seen = self.watch(steady_begin_ns, steady_end_ns, &thread, &mut health).await;
         let after = self.usage(&database_pids).await;
@@ -146,12 +148,14 @@ impl Steady<'_> {
     }
 
     fn start_sending(&mut self, begun: oneshot::Sender<(u64, RecordingThread)>) -> io::Result<SendingThread> {
-        let plan = self.plan;
+        let plan = &self.resolved.plan;
         let (warmup_ns, steady_ns) = (plan.warmup_ms * 1_000_000, plan.duration_ms * 1_000_000);
         let timeout_ns = plan.request_timeout_ms * 1_000_000;
         let load = Load {
             clock: self.clock,
-            schedule: Schedule::new(&self.schedule, self.seed),
+            schedule: Schedule::new(&self.resolved.schedule(), self.seed),
+            share: self.resolved.share(self.seed),
+            begin_at_ns: self.begin_at_ns,
             requests: Requests::new(
                 &self.destination,
                 self.payloads.clone(),
@@ -160,7 +164,7 @@ impl Steady<'_> {
                 self.seed,
             ),
             destination: self.destination.clone(),
-            connections: plan.connections as usize,
+            connections: self.resolved.connections() as usize,
             pacing: plan.pacing,
             request_timeout: Duration::from_millis(plan.request_timeout_ms),
             stop: Arc::clone(self.stop),
@@ -183,18 +187,20 @@ impl Steady<'_> {
 
     /// What the sent times are to be held against; nothing in a closed loop.
     fn arrival_check(&self, steady_ns: u64, timeout_ns: u64) -> Option<ArrivalCheck> {
-        let process = match self.plan.arrivals {
+        let plan = &self.resolved.plan;
+        let process = match plan.arrivals {
             Arrivals::Closed => return None,
-            _ if self.plan.shape.is_some() || self.plan.replay.is_some() => ArrivalProcess::Scheduled,
+            _ if plan.shape.is_some() || plan.replay.is_some() => ArrivalProcess::Scheduled,
             Arrivals::Poisson => ArrivalProcess::Poisson,
             Arrivals::Constant => ArrivalProcess::Constant,
         };
         // Waiting for a connection, waiting for the answer, and the buffer of the sending thread.
-        Some(ArrivalCheck::new(process, self.schedule.rate_per_s_mean(), steady_ns, 2 * timeout_ns + 1_000_000_000))
+        let rate_per_s = self.resolved.rate_per_s();
+        Some(ArrivalCheck::new(process, rate_per_s, steady_ns, 2 * timeout_ns + 1_000_000_000))
     }
 
     fn no_connection(&self, source: io::Error) -> SteadyError {
-        SteadyError::Connect { connections: self.plan.connections, url: self.target.url().to_owned(), source }
+        SteadyError::Connect { connections: self.resolved.connections(), url: self.target.url().to_owned(), source }
     }
 
     /// Looks at the target, at what it and the generator use, and at the generator's health until the sending thread has ended.
@@ -221,7 +227,8 @@ impl Steady<'_> {
                     if now_ns <= steady_end_ns {
                         seen.usage.push(usage_now(&server_pids, offset_ms));
                     }
-                    let scrape = self.target.metrics().await;
+                    // Of the target as a whole: one look at it is enough, and several would be added up.
+                    let scrape = if self.resolved.watches_target() { self.target.metrics().await } else { None };
                     self.progress.target(scrape.as_ref());
                     self.progress.stalls(health.stalls());
                     if let Some(scrape) = &scrape {
@@ -251,6 +258,7 @@ impl Steady<'_> {
     async fn usage(&self, database_pids: &[u32]) -> Usage {
         let server = match self.server_pids[..] {
             [_, ..] => ProcessUsage::of_trees(&self.server_pids),
+            [] if !self.resolved.watches_target() => ProcessUsage::default(),
             [] => self.target.metrics().await.map_or_else(ProcessUsage::default, |scrape| ProcessUsage {
                 cpu_s: scrape.get("process_cpu_seconds_total"),
                 rss_peak_bytes: scrape.get("process_resident_memory_bytes").map(|bytes| bytes as u64),
@@ -261,7 +269,7 @@ impl Steady<'_> {
     }
 
     fn loaded(&self, recording: Recording, sent: Sent, seen: Seen, resources: Resources, health: Health) -> Loaded {
-        let plan = self.plan;
+        let plan = &self.resolved.plan;
         let outcomes = recording.outcomes;
         let (seconds, planned) = (plan.duration_ms as f64 / 1e3, outcomes.total());
         // A backlog of answers that come after the end does not count as if it had come within the phase.
@@ -281,7 +289,7 @@ impl Steady<'_> {
             send_delay: recording.send_delay.times(0),
             connection_wait: recording.connection_wait.times(0),
             refused_time: recording.refused_time.times(0),
-            connections: plan.connections,
+            connections: self.resolved.connections(),
             reconnects: sent.reconnects,
             connect_time: sent.connect_time.times(0),
             operations: if recording.operations.len() > 1 { recording.operations } else { Vec::new() },

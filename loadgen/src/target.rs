@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, DATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -283,6 +283,22 @@ impl Target {
                 Err(_) => false,
             },
         }
+    }
+
+    /// The time of day that it writes into its answers, s since the Unix epoch.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn shown_date(&self) -> Result<i64, String> {
+        let path = self.dialect.ready.path.as_deref().unwrap_or("/");
+        let call = format!("GET {path}");
+        let request = with_headers(self.request("GET", path), &self.dialect.headers);
+        let response = self.call(&call, request).await.map_err(|error| error.to_string())?;
+        let shown = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let shown = shown.ok_or_else(|| format!("the answer to {call} has no Date"))?;
+        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(shown);
+        date.map(jiff::Timestamp::as_second)
+            .map_err(|_| format!("the answer to {call} has a Date that is none: '{shown}'"))
     }
 
     /// Sends one event, outside of any load.

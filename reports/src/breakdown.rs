@@ -119,7 +119,12 @@ fn merged(results: &[&TargetResult]) -> Vec<TimeParts> {
     if measured().any(|r| r.load.parts.is_empty()) {
         return Vec::new();
     }
-    let mut all: Vec<TimeParts> = measured().flat_map(|r| r.load.parts.iter().copied()).collect();
+    added(measured().flat_map(|r| r.load.parts.iter().copied()))
+}
+
+/// Those together whose response times are alike, ascending.
+pub fn added(parts: impl Iterator<Item = TimeParts>) -> Vec<TimeParts> {
+    let mut all: Vec<TimeParts> = parts.collect();
     all.sort_by_key(|parts| parts.response_time_ns_below);
     let mut merged: Vec<TimeParts> = Vec::new();
     for one in all {

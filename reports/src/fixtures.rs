@@ -9,6 +9,7 @@ use crate::breakdown::PartsByTime;
 use crate::calibration;
 use crate::conform::Rule;
 use crate::histogram::TimeHistogram;
+use crate::merge;
 use crate::model::*;
 use crate::verdict;
 
@@ -500,6 +501,8 @@ fn run(
         capacity: Vec::new(),
         crash: Vec::new(),
         conformance: Vec::new(),
+        shard: None,
+        shards: Vec::new(),
         results,
     };
     if !calibration::has_null_variant(&run) {
@@ -829,9 +832,67 @@ pub fn conformance(target: &str, outcomes: &[RuleOutcome]) -> Conformance {
     }
 }
 
+/// Three parts of one load on a server that ran already, each sent by a generator of its own: the last one's clock is 40 ms behind.
+pub fn shards() -> Vec<Run> {
+    static RUNS: LazyLock<Vec<Run>> = LazyLock::new(build_shards);
+    RUNS.clone()
+}
+
+fn build_shards() -> Vec<Run> {
+    let part = |number: u32| {
+        let target = Variant {
+            url: Some("http://10.0.0.7:8080".to_owned()),
+            ..variant("10.0.0.7:8080", "db-first", "wake", None)
+        };
+        let own = Behaviour { rate_per_s: 100 + 10 * u64::from(number), seconds: 3, ..DB_FIRST };
+        let mut run = run("cluster", vec![target], 1, &[own], 5, &["response_time.p50 < 10ms", "ledger.lost == 0"]);
+        (run.plan.rate_per_s, run.plan.database, run.run_id) = (330.0, None, "monday-1".to_owned());
+        run.command.extend(["--shard".to_owned(), format!("{number}/3")]);
+        // By the target's clock all of them began at the same time.
+        let behind_ns = if number == 2 { 40_000_000 } else { 0 };
+        run.shard = Some(Shard {
+            number,
+            count: 3,
+            host: format!("load-{number}"),
+            start_at: "2026-11-20T08:00:30Z".to_owned(),
+            steady_began_at: Some(
+                if number == 2 { "2026-11-20T08:00:29.96Z" } else { "2026-11-20T08:00:30Z" }.to_owned(),
+            ),
+            clock: Some(ClockOffset { offset_ns: behind_ns, uncertainty_ns: 600_000, source: "date".to_owned() }),
+            clock_unknown: None,
+            last_read_at: Some("2026-11-20T08:00:34Z".to_owned()),
+        });
+        let result = &mut run.results[0];
+        // The seconds of these fixtures vary more than Poisson ones do.
+        result.load.arrivals_check = None;
+        if number > 0 {
+            (result.idle, result.load.backlog, result.load.target_time) = (None, Vec::new(), None);
+            (result.resources.server_cpu_s, result.resources.server_rss_peak_bytes) = (None, None);
+        }
+        run.caveats.clear();
+        verdict::assess(&mut run);
+        run
+    };
+    (0..3).map(part).collect()
+}
+
+/// [`shards`], as one result.
+pub fn merged() -> Run {
+    static RUN: LazyLock<Run> = LazyLock::new(|| {
+        let name = |(number, run)| merge::Input { name: format!("{number}/run.json"), run };
+        let inputs: Vec<merge::Input> = shards().into_iter().enumerate().map(name).collect();
+        let command = ["loadgen", "merge", "0", "1", "2", "--out", "all"].map(str::to_owned).to_vec();
+        let mut run = merge::merge(&inputs, merge::Merging { command, trust_clocks: false }).unwrap();
+        verdict::assess(&mut run);
+        run
+    });
+    RUN.clone()
+}
+
 /// All of them by file name.
 pub fn all() -> Vec<(&'static str, Run)> {
-    vec![
+    let parts = ["shard-0", "shard-1", "shard-2"].into_iter().zip(shards());
+    let whole = vec![
         ("three-modes", three_modes()),
         ("lying-server", lying_server()),
         ("dead-target", dead_target()),
@@ -840,7 +901,9 @@ pub fn all() -> Vec<(&'static str, Run)> {
         ("capacity", capacity()),
         ("crash", crash()),
         ("conform", conform()),
-    ]
+        ("merged", merged()),
+    ];
+    whole.into_iter().chain(parts).collect()
 }
 
 /// A file of this crate's `fixtures` folder.

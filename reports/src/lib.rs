@@ -2,7 +2,7 @@
 //!
 //! Data: [`model`], [`schema`], [`histogram`], [`arrivals`]. Judging: [`stats`], [`objective`], [`calibration`], [`capacity`], [`crash`], [`conform`],
 //! [`gate`], [`caveat`], [`verdict`]. Showing: [`mod@format`] (numbers as text), [`plan`] (what was asked for, in words), [`summary`], [`trust`] and
-//! [`before_after`] (rows of numbers), [`breakdown`] (where the time goes), [`comparison`] (several results side by side), [`history`] (one after
+//! [`before_after`] (rows of numbers), [`breakdown`] (where the time goes), [`likeness`] (what must be the same for that), [`comparison`] (several results side by side), [`merge`] (the parts of one load), [`history`] (one after
 //! the other), [`export`] (for other tools), [`table`] (terminal), [`chart`], [`heat`], [`flow`], [`bars`] and [`forest`] (SVG), [`embed`] (data and
 //! script in a page), [`html`] (the page).
 
@@ -29,6 +29,8 @@ pub mod heat;
 pub mod histogram;
 pub mod history;
 pub mod html;
+pub mod likeness;
+pub mod merge;
 pub mod model;
 pub mod objective;
 pub mod plan;

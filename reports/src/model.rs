@@ -54,8 +54,79 @@ pub struct Run {
     /// Which rules of the contract each target keeps; left out when that was not tested. `results` is empty where nothing else was done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conformance: Vec<Conformance>,
+    /// Which part of a load that several generators offer together this run sent; left out when it sent all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// The runs that were merged into this one, by number; empty when one generator sent all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardResult>,
     /// One entry per repetition of each variant, in the order in which they ran.
     pub results: Vec<TargetResult>,
+}
+
+/// One generator's part of a load. The plan beside it is the whole load's; objectives are judged on all parts together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Shard {
+    /// Which part, counted from 0.
+    pub number: u32,
+    /// How many there are.
+    pub count: u32,
+    /// Name of the generator's machine.
+    pub host: String,
+    /// When the steady phase was to begin on all of them.
+    pub start_at: String,
+    /// When it began, by the generator's clock; `null`: it did not.
+    pub steady_began_at: Option<String>,
+    /// The generator's clock against the target's; `null` when the target does not show its clock.
+    pub clock: Option<ClockOffset>,
+    /// Why it is not known.
+    pub clock_unknown: Option<String>,
+    /// When the generator last asked the target for what it keeps, by the generator's clock; `null`: it did not ask.
+    pub last_read_at: Option<String>,
+}
+
+/// One clock against another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClockOffset {
+    /// What has to be added to the generator's clock to have the target's, ns: the middle of what is possible.
+    pub offset_ns: i64,
+    /// By how much that may be off at most, ns.
+    pub uncertainty_ns: u64,
+    /// What it was read from: `date` (the header `Date` of answers).
+    pub source: String,
+}
+
+/// One of the runs that were merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardResult {
+    /// Which part, whose, and by which clock.
+    pub shard: Shard,
+    /// What its command line was.
+    pub command: Vec<String>,
+    /// Its generator's machine.
+    pub environment: Environment,
+    /// What its own verdict was: objectives are no part of it.
+    pub verdict: Verdict,
+    /// Events that it had to send in the steady phase.
+    pub planned: u64,
+    /// What became of them.
+    pub outcomes: Outcomes,
+    /// done − intended, of its own.
+    pub response_time: Times,
+    /// sent − intended less the connection wait, of its own.
+    pub send_delay: Times,
+    /// Its events that were acknowledged, in all phases; `null`: nobody looked for them.
+    pub acknowledged: Option<u64>,
+    /// Of these, how many were lost.
+    pub lost: Option<u64>,
+    /// Surplus copies of its events.
+    pub duplicated: Option<u64>,
+    /// Of its acknowledged events, how many are neither proven kept nor lost.
+    pub unverified: Option<u64>,
+    /// CPU time of its generator over the steady phase, s.
+    pub generator_cpu_s: Option<f64>,
+    /// What its generator saw of itself and of its machine.
+    pub health: Option<Health>,
 }
 
 /// What measured.

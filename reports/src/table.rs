@@ -8,6 +8,7 @@ use crate::before_after;
 use crate::conform;
 use crate::crash;
 use crate::format;
+use crate::merge;
 use crate::model::{Conformance, Outcome, RuleOutcome, Run};
 use crate::plan;
 use crate::summary::{self, Cell, Row};
@@ -51,6 +52,10 @@ pub fn render_width(run: &Run, width: usize) -> String {
         parts.push(format!("by operation\n{}", rows(&names, &operations, width)));
     }
     parts.extend(trust::line(run));
+    if !run.shards.is_empty() {
+        let headings: Vec<String> = merge::HEADINGS.iter().map(|&heading| heading.to_owned()).collect();
+        parts.push(format!("the generators\n{}", rows(&headings, &merge::rows(run), width.max(TRIALS_WIDTH))));
+    }
     if let Some(table) = before_after::table(run) {
         let headings: Vec<String> = std::iter::once(format!("old: {}", table.old))
             .chain(table.new.iter().map(|n| format!("new: {n}")))

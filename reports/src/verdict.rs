@@ -18,6 +18,16 @@ use crate::objective;
 pub const NOT_ACCEPTED_SHARE_MAX: f64 = 0.01;
 
 impl Outcome {
+    /// As results call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Inconclusive => "inconclusive",
+            Self::Missed => "missed",
+            Self::Invalid => "invalid",
+        }
+    }
+
     /// The documented exit code.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -257,6 +267,9 @@ fn allows_refusals(result: &ObjectiveResult, variant: &str) -> bool {
 fn praise(run: &Run) -> Vec<String> {
     let mut sentences = Vec::new();
     match run.objectives.len() {
+        0 if run.shard.is_some() => {
+            sentences.push("objectives are judged on all parts of the load together (loadgen merge)".to_owned());
+        }
         0 => sentences.push("no objective was set".to_owned()),
         n => sentences.push(format!("{} met", format::counted(n as u64, "objective"))),
     }

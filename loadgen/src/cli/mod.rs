@@ -33,6 +33,7 @@ mod gate;
 mod help;
 mod history;
 mod invocation;
+mod merge;
 mod mistakes;
 mod output;
 mod plans;
@@ -75,6 +76,9 @@ enum Command {
     /// Runs of many days on one page: each number over time, and where it changed; writes history.json and history.html
     #[command(after_long_help = history::EXAMPLES)]
     History(history::Arguments),
+    /// The parts of one load, each sent by a generator of its own (`run --shard`), as one result; writes run.json and report.html
+    #[command(after_long_help = merge::EXAMPLES)]
+    Merge(merge::Arguments),
     /// Which rules of the contract (CONTRACT.md) a server keeps
     #[command(after_long_help = conform::EXAMPLES, args_override_self = true)]
     Conform(Box<conform::Arguments>),
@@ -163,6 +167,7 @@ fn run(command: Command, invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Calibrate(arguments) => calibrate::run(arguments, invocation),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::History(arguments) => history::run(&arguments),
+        Command::Merge(arguments) => merge::run(&arguments, invocation),
         Command::Report(arguments) => report::report(&arguments),
         Command::Export(arguments) => report::export(&arguments),
         Command::Plans(arguments) => plans::run(&arguments),

@@ -17,6 +17,7 @@ use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
 use crate::schedule::{Schedule, ScheduleSpec};
 use crate::send::{Load, Sent};
+use crate::shard::Share;
 
 /// A load under way.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub async fn begin(
         schedule: Schedule::new(&ScheduleSpec::of(plan, None), seed),
         requests: Requests::new(destination, payloads.clone(), Mix::of(plan), 0.0, seed),
         destination: destination.clone(),
+        share: Share::whole(),
+        begin_at_ns: None,
         connections: plan.connections as usize,
         pacing: plan.pacing,
         request_timeout: Duration::from_millis(plan.request_timeout_ms),

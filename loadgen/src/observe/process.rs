@@ -14,10 +14,7 @@ pub struct ProcessUsage {
 impl ProcessUsage {
     /// Of process `pid`.
     pub fn of(pid: u32) -> Self {
-        Self {
-            cpu_s: cpu_s(pid),
-            rss_peak_bytes: rss_peak_bytes(&format!("/proc/{pid}/status")),
-        }
+        Self { cpu_s: cpu_s(pid), rss_peak_bytes: rss_peak_bytes(&format!("/proc/{pid}/status")) }
     }
 
     /// Of processes and all their descendants, also of those that have ended if somebody waited for them. Memory is the sum of what

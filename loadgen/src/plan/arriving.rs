@@ -11,7 +11,7 @@ use reports::model::{self, Arrivals, Shape};
 use super::PlanError;
 use super::asked::Asked;
 use super::check::{LEAVE_ONE_OUT, wrong};
-use super::limit::{PHASE_MS_MIN, RATE, REPLAY_SPEED, milliseconds};
+use super::limit::{Limit, PHASE_MS_MIN, RATE, RATE_SHARED_MAX, REPLAY_SPEED, milliseconds};
 use super::spelling::{AskedShape, ShapeKind, Span};
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::replay::Timeline;
@@ -43,7 +43,7 @@ impl Asked {
                 "give --replay FILE.csv",
             ));
         }
-        let rate_per_s = RATE.check("--rate", self.rate.unwrap_or(1_000.0))?;
+        let rate_per_s = self.rates().check("--rate", self.rate.unwrap_or(1_000.0))?;
         let duration_ms = milliseconds("--duration", self.duration, 12_000, PHASE_MS_MIN)?;
         let constant = Arriving { arrivals, rate_per_s, shape: None, duration_ms, replay: None };
         let shape = match &self.shape {
@@ -60,6 +60,12 @@ impl Asked {
                 Ok(Arriving { rate_per_s: spec.rate_per_s_mean(), shape: spec.shape, ..constant })
             }
         }
+    }
+
+    /// What the rate may be: all parts of a load together offer more than one generator could.
+    fn rates(&self) -> Limit<f64> {
+        let count = self.shard.map_or(1, |shard| shard.count);
+        Limit { max: (RATE.max * f64::from(count)).min(RATE_SHARED_MAX), ..RATE }
     }
 
     /// Checks the shape of what would be `constant` without it; `None`: the rate does not change.
@@ -90,8 +96,9 @@ impl Asked {
                 (Shape::Burst { base_per_s: rate_per_s, height_per_s, length_ms, every_ms }, vec![height_per_s])
             }
         };
-        if let Some(rate) = rates.iter().find(|rate| !(0.0..=RATE.max).contains(*rate)) {
-            let problem = format!("the rate {rate} is out of range; allowed: 0 to {} {}", RATE.max, RATE.unit);
+        let allowed = self.rates();
+        if let Some(rate) = rates.iter().find(|rate| !(0.0..=allowed.max).contains(*rate)) {
+            let problem = format!("the rate {rate} is out of range; allowed: 0 to {} {}", allowed.max, allowed.unit);
             return refuse(problem, "choose rates in that range");
         }
         if !rates.iter().any(|rate| *rate >= RATE.min) {
@@ -138,8 +145,9 @@ impl Asked {
             return refuse(problem, "slow it down with --replay-speed");
         }
         let rate_per_s = timeline.rows().len() as f64 * 1e3 / duration_ms as f64;
-        if rate_per_s > RATE.max {
-            let problem = format!("has {rate_per_s:.0} events/s on average; allowed: {}", RATE.max);
+        let Limit { max, .. } = self.rates();
+        if rate_per_s > max {
+            let problem = format!("has {rate_per_s:.0} events/s on average; allowed: {max}");
             return refuse(problem, "slow it down with --replay-speed");
         }
         let replay = model::Replay {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::PlanError;
 use super::limit;
 use super::spelling::{Arrivals, AskedMix, AskedPacing, AskedShape, AskedSizes, Http, ShapeKind, Span};
+use crate::shard::Shard;
 
 /// Headings of the flags in `--help`.
 const TARGETS: &str = "What is measured";
@@ -57,6 +58,8 @@ pub struct Asked {
     pub fault: Vec<String>,
 
     /// Events per second that are offered, 0.1 to 200000 [default: 1000]
+    ///
+    /// With --shard that of all parts together, up to 200000 for each and 2000000 in all
     #[arg(long, value_name = "PER_S", value_parser = limit::RATE.number(), help_heading = LOAD)]
     pub rate: Option<f64>,
 
@@ -193,6 +196,11 @@ pub struct Asked {
     #[arg(long, value_name = "N", value_parser = limit::LEDGER_EVENTS.number(), help_heading = JUDGING)]
     pub ledger_events_max: Option<u64>,
 
+    /// Which part of the load is sent here: no part of a plan, which is the same for all of them.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub shard: Option<Shard>,
+
     /// Name of the plan (in a file).
     #[arg(skip)]
     pub name: Option<String>,
@@ -292,6 +300,7 @@ impl Asked {
             webhooks: self.webhooks || base.webhooks,
             no_calibration: self.no_calibration || base.no_calibration,
             ledger_events_max: self.ledger_events_max.or(base.ledger_events_max),
+            shard: self.shard.or(base.shard),
             name: self.name.or(base.name),
             variants,
         }

@@ -21,6 +21,8 @@ pub struct Limit<T> {
 
 /// `--rate`: beyond the highest one sending thread cannot be honest.
 pub const RATE: Limit<f64> = Limit { min: 0.1, max: 200_000.0, unit: "events/s" };
+/// `--rate` of a load that is shared out: each generator walks through all of the schedule to find what is its own.
+pub const RATE_SHARED_MAX: f64 = 2_000_000.0;
 /// `--replay-speed`
 pub const REPLAY_SPEED: Limit<f64> = Limit { min: 0.001, max: 1_000.0, unit: "times as fast" };
 /// `--connections`

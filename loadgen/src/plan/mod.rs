@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use reports::model;
 
 use crate::nearest::{nearest, nearest_path};
@@ -15,6 +16,7 @@ use crate::payload::Sizes;
 use crate::profile::{Profile, ProfileError};
 use crate::replay::{ReplayError, Timeline};
 use crate::schedule::ScheduleSpec;
+use crate::shard::{Shard, Share};
 use crate::target::Reach;
 
 mod arriving;
@@ -23,6 +25,7 @@ mod check;
 pub mod limit;
 mod profiled;
 mod resolve;
+mod sharded;
 pub mod spelling;
 mod variants;
 
@@ -47,6 +50,17 @@ pub struct Resolved {
     pub tls_ca: Option<Vec<u8>>,
     /// The reference server, where it is not this program as it is.
     pub server: ServerBuild,
+    /// Which part of the load is sent here, and when it begins; `None`: all of it, as soon as everything is ready.
+    pub part: Option<Part>,
+}
+
+/// A part of a load that several generators offer together.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which of them.
+    pub shard: Shard,
+    /// When the steady phase begins on all of them.
+    pub start_at: Timestamp,
 }
 
 /// A build of the reference server, and how it differs from what the plan says of it.
@@ -62,6 +76,26 @@ impl Resolved {
     /// What the schedule of each repetition follows.
     pub fn schedule(&self) -> ScheduleSpec {
         ScheduleSpec::of(&self.plan, self.replay.as_ref())
+    }
+
+    /// Which requests of the schedule with this seed are sent here.
+    pub fn share(&self, seed: u64) -> Share {
+        self.part.map_or_else(Share::whole, |part| Share::of(part.shard, &self.plan, seed))
+    }
+
+    /// Connections that are opened here.
+    pub fn connections(&self) -> u32 {
+        self.part.map_or(self.plan.connections, |part| part.shard.connections(self.plan.connections))
+    }
+
+    /// Mean rate that is offered here, per second.
+    pub fn rate_per_s(&self) -> f64 {
+        self.part.map_or(self.plan.rate_per_s, |part| part.shard.rate_per_s(self.plan.rate_per_s))
+    }
+
+    /// Whether the target as a whole is looked at from here.
+    pub fn watches_target(&self) -> bool {
+        self.part.is_none_or(|part| part.shard.is_first())
     }
 
     /// How the targets are talked to.

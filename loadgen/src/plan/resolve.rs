@@ -81,7 +81,7 @@ impl Asked {
             profiled::check(profile, &plan, postgres_url.as_deref())?;
         }
         let server = ServerBuild::default();
-        Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca, server })
+        Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca, server, part: None })
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

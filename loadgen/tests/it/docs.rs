@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
 
 /// Commands that only look at what there is, or print.
-const QUICK: [&str; 7] = ["plans", "report", "export", "compare", "history", "completions", "man"];
+const QUICK: [&str; 8] = ["plans", "report", "export", "compare", "history", "merge", "completions", "man"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -38,6 +38,12 @@ fn desk(page: &str) -> TempDir {
     write("run.json", &run);
     std::fs::create_dir_all(desk.path().join("results/monday")).expect("a folder");
     write("results/monday/run.json", &run);
+    for part in ["0", "1", "2"] {
+        let folder = desk.path().join("millrace-results/monday-1").join(part);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let shard = repository().join(format!("reports/fixtures/shard-{part}.json"));
+        std::fs::copy(shard, folder.join("run.json")).expect("a part of a load");
+    }
     write("keys", "mr_live_one\nmr_live_two\n");
     write("monday.csv", "offset_s,payload_bytes\n0.0,100\n0.5,200\n1.0,100\n");
     let legacy = blocks(page, "toml").into_iter().find(|block| block.starts_with("name = \"legacy\""));
@@ -200,7 +206,7 @@ fn every_command_of_the_other_pages_runs() {
     for (page, at_least) in [
         ("docs/checked.md", 3),
         ("docs/result-format.md", 2),
-        ("docs/several-machines.md", 1),
+        ("docs/several-machines.md", 5),
         ("docs/history.md", 1),
         ("docs/webhooks.md", 1),
         ("targets/python/README.md", 0),

@@ -3,6 +3,7 @@
 mod bad_targets;
 mod calibrate;
 mod capacity;
+mod cluster;
 mod command_line;
 mod conform;
 mod crash;
@@ -18,6 +19,7 @@ mod load_models;
 mod profiles;
 mod proxy;
 mod reference;
+mod shards;
 mod support;
 mod surroundings;
 mod truth;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::ratio::{self, Ratio};
 use super::{Comparison, ERROR_RATE, Line, QUANTITIES, Quantity, SCHEMA, Scenario, Source, Subject, Value};
-use super::{Unlike, likeness, limits};
+use super::{Unlike, limits};
 use crate::format;
 use crate::histogram::TimeHistogram;
-use crate::model::{Conformance, Outcome, Run, TargetResult, Times};
+use crate::likeness;
+use crate::model::{Conformance, Run, TargetResult, Times};
 use crate::stats;
 use crate::summary;
 
@@ -120,19 +121,13 @@ fn has_load(input: &Input) -> bool {
 
 fn source(input: &Input) -> Source {
     let run = &input.run;
-    let outcome = match run.verdict.outcome {
-        Outcome::Pass => "pass",
-        Outcome::Inconclusive => "inconclusive",
-        Outcome::Missed => "missed",
-        Outcome::Invalid => "invalid",
-    };
     Source {
         name: input.name.clone(),
         run_id: run.run_id.clone(),
         started_at: run.started_at.clone(),
         command: run.command.clone(),
         revision: run.tool.revision.clone(),
-        outcome: outcome.to_owned(),
+        outcome: run.verdict.outcome.word().to_owned(),
     }
 }
 

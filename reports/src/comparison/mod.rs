@@ -5,7 +5,6 @@
 //! apart has a letter in common. Results of unlike plans or machines are refused.
 
 mod build;
-pub(crate) mod likeness;
 mod limits;
 mod ratio;
 mod show;
@@ -14,10 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use build::{CompareError, Input, compare};
-pub use likeness::Unlike;
 pub use ratio::Ratio;
 pub use show::{capacity_rows, conformance_rows, ledger_rows, scenario_rows, terminal};
 
+pub use crate::likeness::Unlike;
 use crate::model::{Capacity, Conformance, TargetResult, Times};
 use crate::stats;
 use crate::summary;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::divide::RULE;
 use super::{Change, History, LeftOut, Metric, PastRun, Point, Rule, SCHEMA, Series, Setting};
-use crate::comparison::likeness;
 use crate::format;
+use crate::likeness;
 use crate::model::{Environment, Outcome, Run};
 use crate::plan;
 use crate::stats::{self, Spread};
@@ -50,19 +50,13 @@ impl Entry {
     }
 
     fn past_run(&self) -> PastRun {
-        let outcome = match self.run.verdict.outcome {
-            Outcome::Pass => "pass",
-            Outcome::Inconclusive => "inconclusive",
-            Outcome::Missed => "missed",
-            Outcome::Invalid => "invalid",
-        };
         PastRun {
             path: self.path.clone(),
             run_id: self.run.run_id.clone(),
             started_at: self.run.started_at.clone(),
             revision: self.run.tool.revision.clone(),
             server_versions: self.server_versions.clone(),
-            outcome: outcome.to_owned(),
+            outcome: self.run.verdict.outcome.word().to_owned(),
         }
     }
 }

@@ -35,7 +35,12 @@ pub fn subtitle(run: &Run) -> String {
     };
     let repeat = if run.plan.repeat > 1 { format!(", {} repetitions of each", run.plan.repeat) } else { String::new() };
     let variants = format::counted(run.plan.variants.len() as u64, "variant");
-    format!("{} · {variants} {what}{repeat} · took {}", started(run), format::seconds(run.seconds))
+    let sent = match (&run.shard, run.shards.len()) {
+        (Some(shard), _) => format!(" · part {} of {} of the load", shard.number, shard.count),
+        (None, 0) => String::new(),
+        (None, n) => format!(" · sent by {}", format::counted(n as u64, "generator")),
+    };
+    format!("{} · {variants} {what}{repeat}{sent} · took {}", started(run), format::seconds(run.seconds))
 }
 
 /// To the second: more digits of a date tell nothing.
@@ -193,7 +198,8 @@ fn can_i_trust_it(run: &Run) -> Markup {
         }
         p {
             @if let Some(delay) = delay { "The tool itself was at most " (format::time_ns(delay)) " late at p99. " }
-            @if run.results.iter().any(|r| r.health.is_some()) { a href="#trust" { "What it saw of itself" } "." }
+            @if !run.shards.is_empty() { a href="#generators" { "What the generators saw of themselves" } "." }
+            @else if run.results.iter().any(|r| r.health.is_some()) { a href="#trust" { "What it saw of itself" } "." }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod capacity;
 mod context;
+mod generators;
 mod idle;
 mod keeping;
 mod machine;
@@ -64,6 +65,7 @@ pub fn all(run: &Run) -> Vec<Section> {
         numbers::before_after(run),
         machine::resources(run),
         machine::trust(run),
+        generators::generators(run),
         machine::floor(run),
         context::caveats(run),
         context::environment(run),

@@ -67,6 +67,12 @@ pub fn plans(first: (&str, &Run), second: (&str, &Run)) -> Result<(), Unlike> {
     unlike(first.0, second.0, differing("plan", &plan(&first.1.plan), &plan(&second.1.plan), &may_differ))
 }
 
+/// Every field in which two plans differ.
+pub fn plans_differ(one: &Plan, other: &Plan) -> Vec<String> {
+    let value = |plan: &Plan| serde_json::to_value(plan).unwrap_or(Value::Null);
+    differing("plan", &value(one), &value(other), &[])
+}
+
 fn unlike(first: &str, second: &str, fields: Vec<String>) -> Result<(), Unlike> {
     if fields.is_empty() { Ok(()) } else { Err(Unlike { first: first.to_owned(), second: second.to_owned(), fields }) }
 }
