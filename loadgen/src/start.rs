@@ -92,8 +92,9 @@ impl AskedStart {
             Self::At(at) => at,
             Self::In(length) => {
                 let every_s = length.as_secs() as i64;
-                let from_s = now.as_second() + every_s;
-                Timestamp::from_second((from_s.div_euclid(every_s) + 1) * every_s).unwrap_or(Timestamp::MAX)
+                let from_s = now.as_second().saturating_add(every_s);
+                Timestamp::from_second((from_s.div_euclid(every_s) + 1).saturating_mul(every_s))
+                    .unwrap_or(Timestamp::MAX)
             }
         }
     }
@@ -197,6 +198,7 @@ mod tests {
             let asked: AskedStart = text.parse().expect(text);
             assert_eq!(asked.instant(now), at(expected), "{text}");
         }
+        assert_eq!(AskedStart::In(Duration::from_secs(i64::MAX as u64)).instant(now), Timestamp::MAX);
         for text in ["", "soon", "16:00", "+", "+0s", "+1500ms", "30s"] {
             let told = text.parse::<AskedStart>().expect_err(text);
             assert!(told.contains("allowed: RFC 3339"), "{told}");

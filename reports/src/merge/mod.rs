@@ -274,13 +274,15 @@ fn ended_after_s(run: &Run, started_at: &str) -> f64 {
 }
 
 /// Kinds that are found anew on the sum; of these a part's own would say the same again, of less.
-const FOUND_ANEW: [CaveatKind; 14] = [
+const FOUND_ANEW: [CaveatKind; 16] = [
     CaveatKind::Interrupted,
     CaveatKind::RateNotReached,
     CaveatKind::EventsNotSent,
     CaveatKind::Timeouts,
     CaveatKind::Errors,
     CaveatKind::Reconnects,
+    CaveatKind::ConnectionsExhausted,
+    CaveatKind::DelayedAcknowledgements,
     CaveatKind::TooFewSamples,
     CaveatKind::LedgerLeftOut,
     CaveatKind::SqlCountUnavailable,
