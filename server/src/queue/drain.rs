@@ -5,7 +5,7 @@
 //! The *keeper* takes out what the processor has persisted, renews the claims of what takes long, and twice in a lease looks for what a
 //! dead process left behind (`XAUTOCLAIM`). An entry may so be in the hands of two processes; the database takes it once, by its id.
 //!
-//! An entry that cannot be read, or that the database cannot hold, is moved aside ([`super::ASIDE`]), counted and logged. A group that is
+//! An entry that cannot be read, or that the database cannot hold, is moved aside (`millrace:aside`), counted and logged. A group that is
 //! gone (Redis was emptied, or started again without its data) is made again from the beginning of the stream.
 
 use std::collections::HashMap;
