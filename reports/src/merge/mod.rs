@@ -1,6 +1,6 @@
 //! The parts of one load, each sent by a generator of its own, as one result: what `loadgen merge` writes.
 //!
-//! What can be added is added ([`sum`]): histograms, counts, outcomes, seconds, ledgers. Percentiles cannot, and where a result has nothing but
+//! What can be added is added (`sum.rs`): histograms, counts, outcomes, seconds, ledgers. Percentiles cannot, and where a result has nothing but
 //! them the merged one has an upper bound or none. What is of the target as a whole comes from the first part, which alone looked at it.
 //! Parts that do not belong together, and a part that is missing, are refused: a sum without one of them would look better than the truth.
 
