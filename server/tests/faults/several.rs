@@ -53,7 +53,8 @@ async fn survives(row: Row, mut redis: Option<&mut Redis>) {
     let case = Case { mode: row.mode, store: StoreKind::Postgres };
     let place = Place::new(case).await;
     let queue = redis.as_ref().map_or(String::new(), |redis| format!("--queue {}", redis.url()));
-    let limits = "--store-timeout-ms 900 --queue-lease-ms 1000 --queue-timeout-ms 500 --claim-lease-s 1 \
+    // Leases are short, so that nobody waits for them; what bounds a wait is long, so that a slow machine is no failure.
+    let limits = "--store-timeout-ms 1900 --queue-lease-ms 2000 --queue-timeout-ms 10000 --claim-lease-s 2 \
                   --deep-idle-interval-ms 2000 --database-connections-max 2";
     // A launch for each: a journal is one process's.
     let launches: Vec<Launch> =
