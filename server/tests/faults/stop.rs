@@ -29,7 +29,7 @@ async fn sigterm_at_full_load_persists_every_acknowledged_event(case: Case) {
 async fn sigterm_while_the_database_is_away_says_how_many_events_are_lost(case: Case) {
     let place = Place::own(case);
     let launch = Launch::new(case, &place.database);
-    let server = launch.clone().with("--store-timeout-ms 300 --shutdown-timeout-ms 2000").start();
+    let server = launch.clone().with("--store-timeout-ms 1500 --shutdown-timeout-ms 4000").start();
     let key = server.key().await;
     let load = Load::start(&server, &key, Plan::default()).await;
     let away = place.goes_away().await;
