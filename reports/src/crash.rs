@@ -8,7 +8,8 @@ use crate::model::{CrashTest, KillKind};
 pub fn promises(durability: Option<&str>, kill: KillKind) -> bool {
     match durability {
         Some("memory") => false,
-        Some("journal-os") => kill == KillKind::Process,
+        // In another process, and not synced when it is said.
+        Some("journal-os" | "redis-memory" | "redis-os" | "redis-everysec") => kill == KillKind::Process,
         _ => true,
     }
 }
@@ -131,6 +132,10 @@ mod tests {
             (Some("journal-os"), true, false),
             (Some("journal"), true, true),
             (Some("database"), true, true),
+            (Some("redis-memory"), true, false),
+            (Some("redis-os"), true, false),
+            (Some("redis-everysec"), true, false),
+            (Some("redis-always"), true, true),
             (Some("a word of tomorrow"), true, true),
             (None, true, true),
         ] {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use reports::format;
-use reports::gate::model::{GateOutcome, Metric, Rule};
+use reports::gate::model::{GateOutcome, Gated, Metric, Rule};
 use reports::gate::trials::{Decision, SCHEMA, SelfTest, Trial};
 use reports::model::{Environment, Plan};
 use tokio::time::Instant;
@@ -182,9 +182,12 @@ fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
         trial("one more query a poll", "poll-query=1".to_owned(), Some(Metric::IdleSql), true),
         trial("20 % memory", format!("ballast={fifth_mib}MiB"), Some(Metric::MemoryPeak), true),
     ];
-    // What nobody asked to be watched cannot be found.
-    let is_gated = |metric| wish.rule.gated.iter().any(|gated| gated.metric == metric);
-    all.into_iter().filter(|trial| trial.worsens.is_none_or(is_gated)).collect()
+    all.into_iter().filter(|trial| is_watched(trial, &wish.rule.gated)).collect()
+}
+
+/// Whether what a trial makes worse is gated: what nobody asked to be watched cannot be found.
+fn is_watched(trial: &Trial, gated: &[Gated]) -> bool {
+    trial.worsens.is_none_or(|metric| gated.iter().any(|gated| gated.metric == metric))
 }
 
 fn side(name: &'static str, mode: &str, wish: &Wish, faults: &[String]) -> Result<Side, SideError> {
@@ -245,6 +248,16 @@ mod tests {
         {
             let trials = [trial(None, same), trial(worse, slower)];
             assert_eq!(furthest_behind(&trials, 24), expected, "{same} and {slower}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_is_not_gated_is_not_tried_and_the_same_program_always_is() {
+        let gated = [Gated { metric: Metric::ResponseTimeP50, margin: 0.05, required: true }];
+        for (worsens, expected) in
+            [(None, true), (Some(Metric::ResponseTimeP50), true), (Some(Metric::ResponseTimeP99), false)]
+        {
+            assert_eq!(is_watched(&trial(worsens, 0), &gated), expected, "{worsens:?}");
         }
     }
 }

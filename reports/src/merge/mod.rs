@@ -106,7 +106,7 @@ pub enum MergeError {
     },
     /// They did not begin together.
     #[error(
-        "{name}: part {number} ({host}) began {} from the first, give or take {}; allowed: {} in all; set its clock (NTP) and run the load \
+        "{name}: part {number} ({host}) began {} from {from}, give or take {}; allowed: {} in all; set its clock (NTP) and run the load \
          again, with the same --start-at for all", format::time(*apart_ns as f64), format::time_ns(*uncertainty_ns), format::time_ns(BEGIN_SPREAD_NS_MAX)
     )]
     BeganApart {
@@ -116,6 +116,8 @@ pub enum MergeError {
         number: u32,
         /// Its machine.
         host: String,
+        /// From which it is too far, in words.
+        from: String,
         /// How far, ns.
         apart_ns: u64,
         /// How well that is known, ns.
@@ -240,14 +242,14 @@ fn check_likeness(parts: &[Part<'_>]) -> Result<(), MergeError> {
     Ok(())
 }
 
-/// Whether their steady phases began together, by the target's clock.
+/// Whether their steady phases began together, by the target's clock: each part with each, for two that are near a third may be far apart.
 fn check_begin(parts: &[Part<'_>], trust_clocks: bool) -> Result<(), MergeError> {
-    let mut reference: Option<(i128, u64)> = None;
+    let mut begun: Vec<(u32, i128, u64)> = Vec::with_capacity(parts.len());
     for Part { name, shard, .. } in parts {
         // One that did not begin has a reason for that in its result.
         let Some(began) = shard.steady_began_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok()) else { continue };
         let (number, host) = (shard.number, shard.host.clone());
-        let (offset_ns, uncertainty_ns) = match &shard.clock {
+        let (offset_ns, own_uncertainty_ns) = match &shard.clock {
             Some(clock) => (clock.offset_ns, clock.uncertainty_ns),
             None if trust_clocks => (0, 0),
             None => {
@@ -256,12 +258,16 @@ fn check_begin(parts: &[Part<'_>], trust_clocks: bool) -> Result<(), MergeError>
             }
         };
         let began_ns = began.as_nanosecond() + i128::from(offset_ns);
-        let (first_ns, first_uncertainty_ns) = *reference.get_or_insert((began_ns, uncertainty_ns));
-        let apart_ns = began_ns.abs_diff(first_ns) as u64;
-        let uncertainty_ns = if number == 0 { 0 } else { uncertainty_ns + first_uncertainty_ns };
-        if apart_ns.saturating_add(uncertainty_ns) > BEGIN_SPREAD_NS_MAX {
-            return Err(MergeError::BeganApart { name: (*name).to_owned(), number, host, apart_ns, uncertainty_ns });
+        for &(other, other_ns, other_uncertainty_ns) in &begun {
+            let apart_ns = u64::try_from(began_ns.abs_diff(other_ns)).unwrap_or(u64::MAX);
+            let uncertainty_ns = own_uncertainty_ns.saturating_add(other_uncertainty_ns);
+            if apart_ns.saturating_add(uncertainty_ns) > BEGIN_SPREAD_NS_MAX {
+                let from = if other == 0 { "the first".to_owned() } else { format!("part {other}") };
+                let name = (*name).to_owned();
+                return Err(MergeError::BeganApart { name, number, host, from, apart_ns, uncertainty_ns });
+            }
         }
+        begun.push((number, began_ns, own_uncertainty_ns));
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ fn a_doubt_about_one_part_is_kept_with_its_name_and_makes_the_whole_invalid_if_i
 #[test]
 fn what_does_not_belong_together_is_refused_with_what_differs_and_what_to_do() {
     type Change = fn(&mut Vec<Run>);
-    let cases: [(Change, &str); 18] = [
+    let cases: [(Change, &str); 19] = [
         (|parts| parts.clear(), "there is nothing to merge"),
         (|parts| drop(parts.remove(1)), "of 3 parts 1 is missing"),
         (|parts| parts.truncate(1), "of 3 parts 1, 2 are missing"),
@@ -119,6 +119,14 @@ fn what_does_not_belong_together_is_refused_with_what_differs_and_what_to_do() {
         (
             |parts| shard(&mut parts[2]).clock.as_mut().unwrap().offset_ns = 200_000_000,
             "2.json: part 2 (load-2) began 160 ms from the first, give or take 1.2 ms; allowed: 100 ms",
+        ),
+        (
+            |parts| {
+                for (part, offset_ns) in [(1, -60_000_000), (2, 100_000_000)] {
+                    shard(&mut parts[part]).clock.as_mut().unwrap().offset_ns = offset_ns;
+                }
+            },
+            "2.json: part 2 (load-2) began 120 ms from part 1, give or take 1.2 ms; allowed: 100 ms",
         ),
         (
             |parts| parts[1].results[0].load.response_time.histogram = "AAAA".to_owned(),
