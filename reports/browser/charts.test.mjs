@@ -22,11 +22,20 @@ const onMain = async (act) => {
   assert.deepEqual(main.heard, []);
 };
 
+/** Scrolls to something and waits until it stays where it is: what comes near the window is laid out only then, and moves what is below it. */
+const bringUp = async (locator) => {
+  await locator.scrollIntoViewIfNeeded();
+  await locator.evaluate(async (element) => {
+    const frame = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+    for (let top; top !== element.getBoundingClientRect().top; await frame()) ({ top } = element.getBoundingClientRect());
+  });
+};
+
 /** A chart of an open page, with what its figure embeds. */
 const chartOf = async (page, id) => {
   const figure = page.locator(`figure.chart:has(> #${id}-t)`);
   const data = JSON.parse(await figure.locator(":scope > script").textContent());
-  await figure.scrollIntoViewIfNeeded();
+  await bringUp(figure);
   const svg = figure.locator(".plot > svg");
   const row = (name) => page.locator(".tip p", { has: page.getByText(name, { exact: true }) }).locator("b");
   return { figure, data, svg, tip: page.locator(".tip"), row, plot: figure.locator(".plot"), entry: (name) => figure.getByRole("button", { name, exact: true }) };
@@ -107,7 +116,7 @@ describe("pointing at a chart", () => {
       const mark = page.locator("main figure svg circle:not(.dot)").nth(2);
       const title = /<circle[^>]*>\s*<title>([^<]+)/g;
       const titles = [...readFileSync(new URL(page.url()), "utf8").matchAll(title)].map(([, text]) => text);
-      await mark.scrollIntoViewIfNeeded();
+      await bringUp(mark);
       await mark.hover();
       await page.locator(".tip").waitFor({ state: "visible" });
       assert.equal(await page.locator(".tip").textContent(), titles[2]);
