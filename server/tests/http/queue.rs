@@ -29,10 +29,15 @@ impl Shared {
         self.redis.ask(&["XLEN", "millrace:events"])
     }
 
-    /// Of these, in the hands of a process.
+    /// Of these, in the hands of a process. None are before a server that has just begun has made the group.
     fn pending(&self) -> i64 {
-        let groups: Vec<redis::Value> = self.redis.ask(&["XPENDING", "millrace:events", "millrace"]);
-        redis::from_redis_value(groups[0].clone()).expect("a number")
+        let mut command = redis::cmd("XPENDING");
+        command.arg("millrace:events").arg("millrace");
+        match self.redis.try_ask::<Vec<redis::Value>>(command) {
+            Ok(groups) => redis::from_redis_value(groups[0].clone()).expect("a number"),
+            Err(error) if error.code() == Some("NOGROUP") => 0,
+            Err(error) => panic!("XPENDING: {error}"),
+        }
     }
 }
 

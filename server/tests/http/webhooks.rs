@@ -533,10 +533,12 @@ async fn d2_what_was_checked_is_what_is_connected_to_whatever_the_dns_says_next(
     // With leave: the connection goes to the address that the look-up gave, once, and not to a second look-up's.
     asked.store(0, Ordering::Relaxed);
     let client = Client::new(Arc::new(Guard::new(2048, true, lookup("127.0.0.1", "203.0.113.7"))), bounds);
-    for _ in 0..2 {
-        assert_eq!(client.attempt(&claimed(&url)).await.answer, Answer::Status { status: 200, retry_after: None });
-    }
-    assert_eq!((asked.load(Ordering::Relaxed), receiver.ids().len()), (1, 2), "the connection is used again");
+    let delivered = Answer::Status { status: 200, retry_after: None };
+    assert_eq!(client.attempt(&claimed(&url)).await.answer, delivered);
+    assert_eq!((asked.load(Ordering::Relaxed), receiver.ids().len()), (1, 1), "one look-up, for the guard and the connection");
+    // Over the same connection: another would go to the second address. (Whether a look-up for one has begun when it comes free is a race.)
+    assert_eq!(client.attempt(&claimed(&url)).await.answer, delivered);
+    assert_eq!(receiver.ids().len(), 2);
 }
 
 /// A certificate that signs itself, for `name`: as a server needs it, and as text for those who shall trust it.

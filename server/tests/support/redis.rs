@@ -93,7 +93,8 @@ impl Redis {
         self.try_ask(command).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    fn try_ask<T: FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
+    /// Asks it something, over a connection of its own.
+    pub fn try_ask<T: FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
         let mut connection = redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))?;
         command.query(&mut connection)
     }
