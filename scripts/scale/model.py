@@ -6,7 +6,8 @@ one machine (scripts/scale/measure), has to foretell the others, and only then s
     scripts/scale/model.py check [FILE.json]      its own tests and the reproduction, in short; exit code 1 when either is worse than its bound
     scripts/scale/model.py fit [FILE.json]        the constants, and what they are fitted on
 
-FILE is what scripts/scale/measure writes [default: the newest results/*-scale/measured.json].
+FILE is what scripts/scale/measure writes [default: the newest results/*-scale/measured.json with its constants]. The constants are read from
+constants.json beside it, and are the newest committed ones when there is none.
 
 What it knows: a thread that is idle is woken by work, which costs it something more than the work; what comes while it works costs the work
 alone. Threads share the cores in turns of a quantum; background threads give way. The generator spins before each time that is due. Events wait for
@@ -468,9 +469,9 @@ def row_of(queue, rate):
 
 
 def newest():
-    found = sorted(ROOT.glob("results/*-scale/measured.json"))
+    found = [path for path in sorted(ROOT.glob("results/*-scale/measured.json")) if (path.parent / "constants.json").exists()]
     if not found:
-        sys.exit("no results/*-scale/measured.json: write one with scripts/scale/measure")
+        sys.exit("no results/*-scale with measured.json and constants.json: write them with scripts/scale/measure and model.py fit")
     return found[-1]
 
 
