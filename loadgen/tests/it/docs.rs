@@ -144,6 +144,10 @@ fn try_out(desk: &Path, command: &str) {
             let curl = plain.replacen("curl", "curl --silent --fail-with-body", 1);
             run(desk, &curl, &[("SERVER", &server.url), ("KEY", &server.key())], &[0]);
         }
+        [script, ..] if script.starts_with("scripts/") && script.ends_with(".py") => {
+            let parse = "import ast, sys; ast.parse(open(sys.argv[1]).read())";
+            run(desk, &format!("test -x {script} && python3 -c '{parse}' {script}"), &[], &[0]);
+        }
         [script, ..] if script.starts_with("scripts/") => {
             run(desk, &format!("test -x {script} && bash -n {script}"), &[], &[0]);
         }
@@ -208,6 +212,7 @@ fn every_command_of_the_other_pages_runs() {
         ("docs/result-format.md", 2),
         ("docs/several-machines.md", 5),
         ("docs/history.md", 1),
+        ("docs/scale.md", 3),
         ("docs/webhooks.md", 1),
         ("targets/python/README.md", 0),
         ("targets/elixir/README.md", 0),

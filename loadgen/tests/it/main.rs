@@ -19,6 +19,7 @@ mod load_models;
 mod profiles;
 mod proxy;
 mod reference;
+mod scale;
 mod shards;
 mod support;
 mod surroundings;
