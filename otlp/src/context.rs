@@ -104,6 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn whatever_byte_is_changed_the_header_is_ignored_or_means_what_it_says() {
+        let header = *b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for at in 0..TRACEPARENT_BYTES {
+            for byte in 0..=u8::MAX {
+                let mut changed = header;
+                changed[at] = byte;
+                let Some(context) = TraceContext::parse(&changed) else { continue };
+                // All of it but the version and the flags that nobody knows yet.
+                assert_eq!(context.traceparent()[2..53], changed[2..53], "{byte} at {at}");
+            }
+            assert_eq!(TraceContext::parse(&header[..at]), None, "cut at {at}");
+        }
+    }
+
+    #[test]
     fn what_is_written_is_as_long_each_time_and_is_read_again() {
         for (trace_id, span_id, is_sampled) in [(TRACE, SPAN, true), (1, 1, false), (u128::MAX, u64::MAX, true)] {
             let context = TraceContext { trace_id, span_id, is_sampled };
