@@ -103,8 +103,8 @@ def main(loadgen, folder):
         command = [loadgen, "run", "--quiet", "--mode", mode, "--rate", "300", "--warmup", "200ms", "--duration", "1s", "--idle", "0s",
                    "--connections", "8", "--no-calibration", "--request-timeout", "30s", "--otlp", url, "--otlp-share", "1", "--out", str(out)]
         # 5: a machine that is busy with something else makes the generator late, and then it says so.
-        code = subprocess.run(command).returncode
-        check(code in (0, 5), f"exit code {code}")
+        done = subprocess.run(command, capture_output=True, text=True)
+        check(done.returncode in (0, 5), f"exit code {done.returncode}:\n{done.stdout}{done.stderr}")
         run = json.loads((out / "run.json").read_text())
         result = run["results"][0]
         traces = defaultdict(dict)
