@@ -35,9 +35,10 @@ class Sink(BaseHTTPRequestHandler):
 def measure(loadgen, rate, share, url):
     with tempfile.TemporaryDirectory() as out:
         command = [loadgen, "run", "--quiet", "--mode", "cache-first", "--rate", str(rate), "--warmup", "1s", "--duration", "4s",
-                   "--idle", "0s", "--no-calibration", "--out", out]
+                   "--idle", "0s", "--no-calibration"]
         if share:
             command += ["--otlp", url, "--otlp-share", share]
+        command += ["--out", out]
         code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
         run = json.loads((Path(out) / "run.json").read_text())
     result = run["results"][0]
@@ -93,7 +94,11 @@ def main(loadgen, folder):
                 if measured["exit_code"] or measured["lost"] or measured["caveats"]:
                     print(f"{name}: exit code {measured['exit_code']}, lost {measured['lost']}, {measured['caveats']}")
     print(f"\nthe receiver got {Sink.received['requests']} requests, {Sink.received['bytes'] / 1e6:.1f} MB")
-    (folder / "cost.json").write_text(json.dumps(kept, indent=1) + "\n")
+    every = [(rate, turn, name, row[name]) for rate, rows in kept.items() for turn, row in enumerate(rows, 1) for name in row]
+    same = {key: every[0][3][key] for key in ("revision", "machine")}
+    runs = [{"rate_per_s": int(rate), "round": turn, "variant": name, **{key: value for key, value in measured.items() if key not in same}}
+            for rate, turn, name, measured in every]
+    (folder / "cost.json").write_text(json.dumps({**same, "command": "scripts/otlp-cost", "runs": runs}, indent=1) + "\n")
 
 
 main(*sys.argv[1:])
