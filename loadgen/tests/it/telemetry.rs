@@ -61,12 +61,12 @@ fn assert_is_whole(trace: &BTreeMap<(String, String), Span>) {
 }
 
 fn number(run: &Run, receiver: &Receiver, service: &str, name: &str, attribute: Option<(&str, &str)>) -> f64 {
-    let of_service = receiver.metrics().into_iter().filter(|(resource, metric)| {
+    let mut of_service = receiver.metrics().into_iter().filter(|(resource, metric)| {
         assert_eq!(resource["millrace.run_id"], run.run_id);
         resource["service.name"] == service && metric.name == name
     });
     // What was told last.
-    let (_, metric) = of_service.last().unwrap_or_else(|| panic!("no {name} of {service}"));
+    let (_, metric) = of_service.next_back().unwrap_or_else(|| panic!("no {name} of {service}"));
     let matching = |attributes: &BTreeMap<String, String>| {
         attribute.is_none_or(|(key, value)| attributes.get(key).is_some_and(|found| found == value))
     };
