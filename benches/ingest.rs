@@ -30,7 +30,7 @@ async fn app(pending: &Arc<Pending>, key: &str) -> Arc<App> {
     let settings = settings(&[]);
     let metrics = Arc::new(Metrics::new(&BuildInfo::default()));
     let dedup = Dedup::new(&settings.limits, Some(Arc::clone(pending)), CacheCounters::new(&metrics, "dedup"));
-    let app = App::new(settings, Sink::Pending(Arc::clone(pending)), None, dedup, metrics, None);
+    let app = App::new(settings, Sink::Pending(Arc::clone(pending)), None, dedup, metrics, None, None);
     app.keys.add(enterprise(key)).await.expect("a place for it");
     Arc::new(app)
 }

@@ -25,6 +25,7 @@ fn event(number: u128) -> Event {
         dedup_id: Some(format!("bench-{number}").into()),
         payload: Bytes::from(vec![b'x'; 256]),
         created_at_us: 0,
+        followed: None,
     }
 }
 

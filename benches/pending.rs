@@ -37,6 +37,7 @@ fn event(number: u128) -> Arc<Event> {
         dedup_id: None,
         payload: Bytes::from_static(b"{}"),
         created_at_us: 0,
+        followed: None,
     })
 }
 

@@ -11,6 +11,7 @@ fn sample(sequence: u64) -> Sample {
     Sample {
         operation: reports::model::Operation::Ingest,
         sequence,
+        request: sequence,
         intended_ns,
         sendable_ns: intended_ns,
         sent_ns: Some(intended_ns + 5_000),

@@ -52,6 +52,7 @@ fn event(number: u128) -> Arc<Event> {
         dedup_id: Some(number.to_string().into()),
         payload: Bytes::from(vec![b'1'; 256]),
         created_at_us: 0,
+        followed: None,
     })
 }
 

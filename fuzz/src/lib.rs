@@ -188,6 +188,7 @@ fn any_event(next: &mut impl FnMut() -> u8) -> Event {
         dedup_id: next().is_multiple_of(2).then(|| dedup_id.into()),
         payload: payload.into(),
         created_at_us: i64::from(next()),
+        followed: None,
     }
 }
 

@@ -50,4 +50,6 @@ pub mod start;
 pub mod steady;
 pub mod stream;
 pub mod target;
+pub mod telemetry;
 pub mod tls;
+pub mod traces;

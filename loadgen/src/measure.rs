@@ -32,6 +32,7 @@ use crate::samples::SampleFile;
 use crate::start;
 use crate::steady::{self, Loaded, Steady};
 use crate::target::{Target, TargetError};
+use crate::telemetry::{self, Telemetry};
 
 /// How often a wait looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -47,6 +48,8 @@ pub struct Context {
     pub stop: Arc<AtomicBool>,
     /// Where every request is written down.
     pub samples: Option<Arc<SampleFile>>,
+    /// Who is told of it over OTLP.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// No progress.
     pub quiet: bool,
     /// Progress on the whole terminal, live.
@@ -99,7 +102,12 @@ impl Findings {
     /// Measures, and keeps what was found.
     pub async fn add(&mut self, measurement: &Measurement<'_>) {
         let mut part = measurement.resolved.part.map(|part| start::unmet(part.shard, part.start_at));
+        let clock = Clock::start();
         let (result, found) = measurement.measure(&mut self.caveats, part.as_mut()).await;
+        if let Some(telemetry) = &measurement.context.telemetry {
+            let (begin, end) = (clock.unix_ns(0), clock.unix_ns(clock.now_ns()));
+            telemetry.measured(&measurement.events_name, begin, end, &result);
+        }
         self.shard = self.shard.take().or(part);
         if let Some(failure) = &result.failure {
             measurement.progress.say(&format!("{}: {failure}", measurement.subject));
@@ -280,6 +288,7 @@ impl Measurement<'_> {
         if let Err(error) = self.measure_running(&mut result, &mut running, caveats, part).await {
             result.failure = Some(error.to_string());
         }
+        caveats.extend(self.untold(&running.target).await);
         self.progress.phase(&self.subject, "stopping", None);
         if let Err(error) = running.host.stop().await {
             result.failure.get_or_insert_with(|| error.to_string());
@@ -414,6 +423,8 @@ impl Measurement<'_> {
                 .samples
                 .as_ref()
                 .map(|file| file.rows(&self.variant.name, self.repetition, clock, payloads.clone())),
+            spans: (self.context.telemetry.as_ref())
+                .map(|telemetry| telemetry.spans(&self.events_name, clock, payloads.clone())),
             snapshot,
             progress: self.progress,
             server_pids: running.server_pids.clone(),
@@ -584,13 +595,14 @@ impl Measurement<'_> {
         let faults = plan.faults.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]);
         // The receiver of its webhooks is at 127.0.0.1.
         let leave = plan.webhooks.then(|| "--webhook-private-addresses".to_owned());
+        let followed = self.context.telemetry.iter().flat_map(|telemetry| telemetry.server_flags());
         Configuration {
             mode: self.variant.mode.as_deref().unwrap_or("cache-first"),
             polling: self.variant.polling.as_deref().unwrap_or("wake"),
             postgres_url: self.resolved.postgres_url.as_deref(),
             database_name: self.database_name(),
             program: self.resolved.server.program.as_deref(),
-            flags: faults.chain(leave).chain(self.resolved.server.flags.iter().cloned()).collect(),
+            flags: faults.chain(leave).chain(followed).chain(self.resolved.server.flags.iter().cloned()).collect(),
         }
     }
 
@@ -613,6 +625,18 @@ impl Measurement<'_> {
             result.database = result.database.take().or_else(|| is_sqlite.then(|| "SQLite".to_owned()));
         }
         caveats
+    }
+
+    /// What a target that was to tell the same receiver has not told it, by its own count.
+    async fn untold(&self, target: &Target) -> Option<Caveat> {
+        self.context.telemetry.as_ref()?;
+        let scrape = target.metrics().await?;
+        let spans = |outcome| scrape.get_where("ingest_otlp_spans_total", "outcome", outcome).unwrap_or(0.0) as u64;
+        let (dropped, lost) = (spans("dropped"), spans("lost"));
+        let detail = format!(
+            "of the target's spans {dropped} were dropped for want of room and {lost} not taken by the receiver"
+        );
+        (dropped + lost > 0).then(|| telemetry::incomplete(Some(self.variant.name.clone()), detail))
     }
 
     fn faulty(&self, faults: &str) -> Caveat {

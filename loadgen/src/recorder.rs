@@ -33,6 +33,8 @@ pub struct Sample {
     pub operation: Operation,
     /// Number of its event within the run; the first one's of a batch.
     pub sequence: u64,
+    /// Its own number among the requests.
+    pub request: u64,
     /// When it was due.
     pub intended_ns: u64,
     /// When a connection could have taken it: `intended_ns`, or later if all were busy.
@@ -585,6 +587,7 @@ mod tests {
         Sample {
             operation: Operation::Ingest,
             sequence: intended_ms,
+            request: intended_ms + 1,
             intended_ns,
             sendable_ns: intended_ns,
             sent_ns: Some(intended_ns),

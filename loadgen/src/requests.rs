@@ -13,6 +13,7 @@ use crate::connection::Destination;
 use crate::dialect::Dialect;
 use crate::exchange::{ANSWER_BYTES_MAX, Request};
 use crate::payload::Payloads;
+use crate::traces::{self, Trace, Traces};
 
 /// Acknowledged events that a deliberate repeat is chosen from.
 const REPEAT_WINDOW: usize = 1_024;
@@ -91,6 +92,8 @@ pub struct Next<'a> {
     pub operation: Operation,
     /// Its event, or the first of its events.
     pub sequence: u64,
+    /// Its own number.
+    pub number: u64,
     /// How many events it carries.
     pub events: u32,
     /// A deliberate repeat of an acknowledged event.
@@ -110,6 +113,8 @@ struct Choice {
 pub struct Requests {
     payloads: Payloads,
     headers: Vec<Vec<u8>>,
+    /// Ids that they carry, if any.
+    traces: Option<Traces>,
     event_method: &'static str,
     event_path: String,
     batch_path: String,
@@ -147,6 +152,7 @@ impl Requests {
         Self {
             payloads,
             headers: destination.headers.clone(),
+            traces: None,
             event_method: ingest.method,
             event_path: path(&ingest.path),
             batch_path: route(&routes.batch),
@@ -161,6 +167,15 @@ impl Requests {
             body: Vec::new(),
             path: String::new(),
         }
+    }
+
+    /// With ids by which they can be followed.
+    pub fn followed(mut self, traces: Option<Traces>) -> Self {
+        if traces.is_some() {
+            self.headers.iter_mut().for_each(traces::add_line);
+        }
+        self.traces = traces;
+        self
     }
 
     /// Sequence numbers given out.
@@ -224,39 +239,53 @@ impl Requests {
         let sequence = repeated.unwrap_or(own);
         self.body.clear();
         self.payloads.write_body(sequence, &mut self.body);
-        let headers = headers(&self.headers, sequence);
+        let (number, trace) = (self.requests, self.trace());
+        let headers = headers(&mut self.headers, sequence, trace);
         let request = Request { method: self.event_method, path: &self.event_path, headers, body: Some(&self.body) };
-        Next { request, operation: Operation::Ingest, sequence, events: 1, repeat: repeated.is_some() }
+        Next { request, operation: Operation::Ingest, sequence, number, events: 1, repeat: repeated.is_some() }
     }
 
     fn batch(&mut self, sequence: u64) -> Next<'_> {
         let events = self.mix.batch_events;
         self.body.clear();
         self.payloads.write_batch(sequence, events, &mut self.body);
-        let headers = headers(&self.headers, sequence);
+        let (number, trace) = (self.requests, self.trace());
+        let headers = headers(&mut self.headers, sequence, trace);
         let request = Request { method: "POST", path: &self.batch_path, headers, body: Some(&self.body) };
-        Next { request, operation: Operation::Batch, sequence, events, repeat: false }
+        Next { request, operation: Operation::Batch, sequence, number, events, repeat: false }
     }
 
     fn inbox(&mut self, sequence: u64) -> Next<'_> {
-        let headers = headers(&self.headers, self.requests);
+        let (number, trace) = (self.requests, self.trace());
+        let headers = headers(&mut self.headers, number, trace);
         let request = Request { method: "GET", path: &self.inbox_path, headers, body: None };
-        Next { request, operation: Operation::Inbox, sequence, events: 0, repeat: false }
+        Next { request, operation: Operation::Inbox, sequence, number, events: 0, repeat: false }
     }
 
     fn ack(&mut self, sequence: u64, id: Uuid) -> Next<'_> {
         self.path.clear();
         let (before_id, after_id) = &self.ack_path;
         let _ = write!(self.path, "{before_id}{id}{after_id}");
-        let headers = headers(&self.headers, sequence);
+        let (number, trace) = (self.requests, self.trace());
+        let headers = headers(&mut self.headers, sequence, trace);
         let request = Request { method: "POST", path: &self.path, headers, body: Some(b"{}") };
-        Next { request, operation: Operation::Ack, sequence, events: 0, repeat: false }
+        Next { request, operation: Operation::Ack, sequence, number, events: 0, repeat: false }
+    }
+
+    /// Of the request that was chosen last.
+    fn trace(&self) -> Option<Trace> {
+        self.traces.map(|traces| traces.of(self.requests))
     }
 }
 
-/// Of the organisation that event `sequence` belongs to.
-fn headers(all: &[Vec<u8>], sequence: u64) -> &[u8] {
-    all.get(sequence as usize % all.len().max(1)).map_or(&[], Vec::as_slice)
+/// Of the organisation that event `sequence` belongs to, with the request's ids in them.
+fn headers(all: &mut [Vec<u8>], sequence: u64, trace: Option<Trace>) -> &[u8] {
+    let organization = sequence as usize % all.len().max(1);
+    let Some(headers) = all.get_mut(organization) else { return &[] };
+    if let Some(trace) = trace {
+        traces::fill_line(headers, &trace.context);
+    }
+    headers
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use reports::model::{Plan, Run};
+use tokio::task::spawn_blocking;
 
 use crate::blocks;
 use crate::calibrate;
@@ -54,5 +55,10 @@ pub async fn run(resolved: &Resolved, context: &Context) -> Run {
         }
     }
     findings.caveats.extend(context.samples.as_ref().and_then(|file| file.finish()));
+    if let Some(telemetry) = context.telemetry.clone() {
+        // A receiver that is away may take some seconds.
+        let untold = spawn_blocking(move || telemetry.finish()).await;
+        findings.caveats.extend(untold.ok().flatten());
+    }
     Run { calibration, ..findings.into_run(context, plan) }
 }

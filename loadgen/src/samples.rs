@@ -135,7 +135,17 @@ mod tests {
 
     fn sample(operation: Operation, sent_ns: Option<u64>, outcome: SampleOutcome) -> Sample {
         let (intended_ns, sendable_ns, done_ns) = (10, 20, 40);
-        Sample { operation, sequence: 7, intended_ns, sendable_ns, sent_ns, done_ns, repeat: false, outcome }
+        Sample {
+            operation,
+            sequence: 7,
+            request: 8,
+            intended_ns,
+            sendable_ns,
+            sent_ns,
+            done_ns,
+            repeat: false,
+            outcome,
+        }
     }
 
     #[test]

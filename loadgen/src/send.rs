@@ -74,6 +74,7 @@ pub struct Sent {
 struct Flight {
     operation: Operation,
     sequence: u64,
+    request: u64,
     events: u32,
     repeat: bool,
     intended_ns: u64,
@@ -195,8 +196,9 @@ impl Sending {
     }
 
     fn send(&mut self, intended_ns: u64, sendable_ns: u64) {
-        let Next { request, operation, sequence, events, repeat } = self.requests.next(&self.log.recent, intended_ns);
-        let flight = Flight { operation, sequence, events, repeat, intended_ns, sendable_ns };
+        let Next { request, operation, sequence, number, events, repeat } =
+            self.requests.next(&self.log.recent, intended_ns);
+        let flight = Flight { operation, sequence, request: number, events, repeat, intended_ns, sendable_ns };
         if let Err((flight, error)) = self.pool.send(&request, self.timeout_ns, flight) {
             let now_ns = self.clock.now_ns();
             self.log.enter(Done { flight, sent_ns: now_ns, done_ns: now_ns, answer: Err(error) });
@@ -204,10 +206,11 @@ impl Sending {
     }
 
     fn leave_unsent(&mut self, intended_ns: u64, now_ns: u64) {
-        let Next { operation, sequence, repeat, .. } = self.requests.next(&self.log.recent, intended_ns);
+        let Next { operation, sequence, number, repeat, .. } = self.requests.next(&self.log.recent, intended_ns);
         self.log.samples.push(Sample {
             operation,
             sequence,
+            request: number,
             intended_ns,
             sendable_ns: now_ns,
             sent_ns: None,
@@ -283,9 +286,11 @@ impl Log {
     fn enter(&mut self, done: Done<'_, Flight>) {
         let Done { flight, sent_ns, done_ns, answer } = done;
         let outcome = self.judge(answer, &flight, done_ns);
-        let Flight { operation, sequence, repeat, intended_ns, sendable_ns, .. } = flight;
+        let Flight { operation, sequence, request, repeat, intended_ns, sendable_ns, .. } = flight;
         let sent_ns = Some(sent_ns);
-        self.samples.push(Sample { operation, sequence, intended_ns, sendable_ns, sent_ns, done_ns, repeat, outcome });
+        let sample =
+            Sample { operation, sequence, request, intended_ns, sendable_ns, sent_ns, done_ns, repeat, outcome };
+        self.samples.push(sample);
     }
 
     fn judge(&mut self, answer: Result<Answer<'_>, ExchangeError>, flight: &Flight, done_ns: u64) -> SampleOutcome {

@@ -33,6 +33,7 @@ use crate::samples::Rows;
 use crate::schedule::Schedule;
 use crate::send::{Load, Sent};
 use crate::target::Target;
+use crate::telemetry::Spans;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The sending thread may end as soon as it has sent the last event of the schedule, and a thread that has ended tells nothing.
@@ -59,6 +60,8 @@ pub struct Steady<'a> {
     pub stop: &'a Arc<AtomicBool>,
     /// Where every request is written down.
     pub rows: Option<Rows>,
+    /// Who is told of the requests that are followed.
+    pub spans: Option<Spans>,
     /// Kept up to date for the progress line.
     pub snapshot: Arc<Mutex<Snapshot>>,
     /// Who is told what is seen of the target and of the machine.
@@ -162,7 +165,8 @@ impl Steady<'_> {
                 Mix::of(plan),
                 plan.duplicates_share,
                 self.seed,
-            ),
+            )
+            .followed(self.spans.as_ref().map(Spans::traces)),
             destination: self.destination.clone(),
             connections: self.resolved.connections() as usize,
             pacing: plan.pacing,
@@ -170,13 +174,14 @@ impl Steady<'_> {
             stop: Arc::clone(self.stop),
         };
         let arrivals = self.arrival_check(steady_ns, timeout_ns);
-        let (snapshot, mut rows) = (Arc::clone(&self.snapshot), self.rows.take());
+        let (snapshot, mut rows, spans) = (Arc::clone(&self.snapshot), self.rows.take(), self.spans.take());
         let ledger_events_max = if plan.ledger { plan.ledger_events_max } else { 0 };
         std::thread::Builder::new().name(SENDING_THREAD.into()).spawn(move || {
             load.run(|begin_ns| {
                 let recorder = Recorder::new(begin_ns + warmup_ns, steady_ns, timeout_ns, arrivals, ledger_events_max);
                 let (samples, recording) = recorder::spawn(recorder, snapshot, move |samples| {
                     rows.iter_mut().for_each(|rows| rows.write(samples));
+                    spans.iter().for_each(|spans| spans.tell(samples));
                 })?;
                 // The receiver is waiting; if it were gone, so would be the run.
                 let _ = begun.send((begin_ns, recording));

@@ -453,6 +453,7 @@ fn plan(
         calibration: true,
         webhooks: false,
         ledger_events_max: LEDGER_EVENTS_MAX_DEFAULT,
+        followed_share: None,
     }
 }
 

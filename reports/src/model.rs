@@ -224,6 +224,10 @@ pub struct Plan {
     /// First events of a run that the ledger keeps; what is acknowledged of later ones is unverified.
     #[serde(default = "ledger_events_max_default")]
     pub ledger_events_max: u64,
+    /// Share 0..=1 of requests whose spans went to a receiver of OpenTelemetry; all of them carried a `traceparent`, and what both cost is in
+    /// the numbers. `null`: none did.
+    #[serde(default)]
+    pub followed_share: Option<f64>,
 }
 
 /// One thing to measure: a target in one configuration.
@@ -537,6 +541,8 @@ pub enum CaveatKind {
     SignaturesUnverified,
     /// Not every request could be written to the file that was asked for.
     SamplesIncomplete,
+    /// Not every span or metric reached the receiver that was asked for.
+    TelemetryIncomplete,
     /// SQL could not be counted, or only by the target's own word.
     SqlCountUnavailable,
     /// Unoptimised build.
@@ -1528,6 +1534,7 @@ impl CaveatKind {
             Self::PersistedWithoutAcknowledgement => "persisted without acknowledgement",
             Self::SignaturesUnverified => "signatures unverified",
             Self::SamplesIncomplete => "samples incomplete",
+            Self::TelemetryIncomplete => "telemetry incomplete",
             Self::SqlCountUnavailable => "SQL count unavailable",
             Self::DebugBuild => "debug build",
             Self::ClosedLoop => "closed loop",

@@ -107,6 +107,10 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
     tell(plan.webhooks, "webhooks", &|_| {
         "delivered to a receiver that runs inside of the generator, on this machine".to_owned()
     });
+    tell(plan.followed_share.is_some(), "OpenTelemetry", &|plan| {
+        let share = format::percent(plan.followed_share.unwrap_or(0.0));
+        format!("{share} of the requests were followed, and all carried the header for it: that is in the numbers")
+    });
     tell(!plan.faults.is_empty(), "faults of the server, as asked for", &|plan| plan.faults.join(", "));
     found
 }

@@ -16,13 +16,14 @@ use crate::event::Event;
 use crate::fault::Faults;
 use crate::idempotency::Idempotency;
 use crate::journal::Journal;
-use crate::metrics::{CacheLabel, Metrics, ReasonLabel, RequestLabels};
+use crate::metrics::{CacheLabel, Metrics, OutcomeLabel, ReasonLabel, RequestLabels};
 use crate::offload::Offload;
 use crate::parse::Bounds;
 use crate::pending::Pending;
 use crate::problem::Problem;
 use crate::queue::{Holder, Put, Queue};
 use crate::store::{Inserted, Store};
+use crate::telemetry::Telemetry;
 use crate::writer::Writer;
 
 /// Where an event goes before it is acknowledged: the one place where the modes differ.
@@ -79,6 +80,8 @@ pub struct App {
     pub webhook_guard: Arc<Guard>,
     /// Faults on purpose.
     pub faults: Option<Faults>,
+    /// `--otlp`.
+    pub telemetry: Option<Telemetry>,
 }
 
 impl App {
@@ -90,6 +93,7 @@ impl App {
         dedup: Dedup,
         metrics: Arc<Metrics>,
         faults: Option<Faults>,
+        telemetry: Option<Telemetry>,
     ) -> Self {
         let limits = &settings.limits;
         let bounds = Bounds {
@@ -116,6 +120,7 @@ impl App {
             pending_refused: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             faults,
+            telemetry,
             settings,
         }
     }
@@ -200,6 +205,15 @@ impl App {
                 .cache_entries
                 .get_or_create(&CacheLabel { cache })
                 .set(i64::try_from(entries).unwrap_or(i64::MAX));
+        }
+        if let Some(telemetry) = &self.telemetry {
+            let counts = telemetry.exporter().counts();
+            for (outcome, spans) in
+                [("sent", counts.spans_sent), ("dropped", counts.spans_dropped), ("lost", counts.spans_lost)]
+            {
+                let counter = self.metrics.otlp_spans.get_or_create(&OutcomeLabel { outcome }).clone();
+                counter.inner().store(spans, Ordering::Relaxed);
+            }
         }
     }
 

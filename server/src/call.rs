@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 
+use crate::follow::FollowedCall;
 use crate::problem::Problem;
 
 /// What a route gives: an answer, or a problem that becomes one.
@@ -29,13 +30,15 @@ pub struct Call {
     body: Incoming,
     /// When its head was complete.
     pub started: Instant,
+    /// With `--otlp`, when its sender follows it.
+    pub followed: Option<Box<FollowedCall>>,
 }
 
 impl Call {
     /// A request whose head has just been read.
     pub fn new(request: Request<Incoming>, started: Instant) -> Self {
         let (head, body) = request.into_parts();
-        Self { head, body, started }
+        Self { head, body, started, followed: None }
     }
 
     /// The header fields.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, Parser, ValueEnum};
+use otlp::Endpoint;
 
 use crate::fault::spec::{self, Fault, FaultError, FaultList};
 
@@ -262,6 +263,20 @@ pub struct Settings {
     #[arg(long, value_name = "FILTER", env = "INGEST_LOG", default_value = "info", help_heading = "What to serve")]
     pub log: String,
 
+    /// Receiver of spans and metrics, by OTLP over HTTP: http://HOST:PORT, the port usually 4318 [default: none]
+    #[arg(long, value_name = "URL", env = "INGEST_OTLP", help_heading = "OpenTelemetry (off by default)")]
+    pub otlp: Option<Endpoint>,
+    /// What is said with all of them beside the name of the service, such as deployment.environment.name=test
+    #[arg(
+        long,
+        value_name = "NAME=VALUE,…",
+        value_delimiter = ',',
+        value_parser = otlp_attribute,
+        env = "INGEST_OTLP_ATTRIBUTES",
+        help_heading = "OpenTelemetry (off by default)"
+    )]
+    pub otlp_attributes: Vec<(String, String)>,
+
     /// Faults on purpose; see [`crate::fault`]
     #[arg(long, value_name = "SPEC", env = "INGEST_FAULT", help = spec::help(), help_heading = "Faults (off by default)")]
     pub fault: Vec<FaultList>,
@@ -278,6 +293,14 @@ pub struct Settings {
     /// Every number.
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// Reads one of `--otlp-attributes`.
+fn otlp_attribute(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("is no attribute: give NAME=VALUE, several separated by commas".to_owned()),
+    }
 }
 
 /// One row of the table of numbers: flag, what it is now, what it may be.
@@ -781,6 +804,27 @@ mod tests {
             let error = Defaults::try_parse_from(["ingest-server", "--queue", wrong]).err().expect(wrong).to_string();
             assert!(error.contains("--queue") && error.contains("redis://HOST:PORT/DB"), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_is_a_url_and_attributes_have_a_name_and_a_value() {
+        assert_eq!(parse(&[]).otlp, None, "nothing is told to anybody who was not asked for");
+        let settings = parse(&["--otlp", "http://127.0.0.1:4318", "--otlp-attributes", "a.b=1, c=d=e"]);
+        assert_eq!(settings.otlp.map(|endpoint| endpoint.to_string()).as_deref(), Some("http://127.0.0.1:4318"));
+        let attributes: Vec<_> = settings.otlp_attributes.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        assert_eq!(attributes, [("a.b", "1"), ("c", "d=e")]);
+        for (flag, value, part) in [
+            (
+                "--otlp",
+                "127.0.0.1:4318",
+                "give the base URL of a receiver of OTLP over HTTP, such as http://127.0.0.1:4318",
+            ),
+            ("--otlp-attributes", "a", "give NAME=VALUE"),
+            ("--otlp-attributes", "=a", "give NAME=VALUE"),
+        ] {
+            let error = Defaults::try_parse_from(["ingest-server", flag, value]).err().expect(value).to_string();
+            assert!(error.contains(flag) && error.contains(part), "{error}");
         }
     }
 

@@ -141,6 +141,7 @@ mod tests {
             dedup_id: None,
             payload: Bytes::from_static(b"1"),
             created_at_us: 0,
+            followed: None,
         })
     }
 

@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::follow::Followed;
+
 /// One acknowledged event, whole. Shared behind an `Arc` between the pending buffer, the processor and readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -21,6 +23,8 @@ pub struct Event {
     pub payload: Bytes,
     /// When the server took it in.
     pub created_at_us: i64,
+    /// With `--otlp`, when its sender follows it; no part of what is kept.
+    pub followed: Option<Box<Followed>>,
 }
 
 /// Bytes of what is the same for every event, see [`Event::write_bytes`].
@@ -68,6 +72,7 @@ impl Event {
                 None => None,
             },
             payload: Bytes::copy_from_slice(payload),
+            followed: None,
         })
     }
 

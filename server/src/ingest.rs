@@ -20,6 +20,7 @@ use crate::config::ms;
 use crate::dedup::{Entry, Found, Slot};
 use crate::event::Event;
 use crate::fault::{self, Kept};
+use crate::follow::Followed;
 use crate::idempotency;
 use crate::parse::{self, Draft, ENVELOPE_BYTES_MAX};
 use crate::problem::Problem;
@@ -54,38 +55,57 @@ pub async fn post_event(app: &Arc<App>, call: &mut Call) -> Answer {
     let started = call.started;
     let limits = &app.settings.limits;
     let body = call.body(limits.payload_bytes_max + ENVELOPE_BYTES_MAX, ms(limits.body_timeout_ms)).await?;
+    let work = one(app, &organization, &body, started, followed(call));
     match repeat_key {
-        None => one(app, &organization, &body, started).await,
-        Some(key) => {
-            Box::pin(once(app, &organization, "event", &key, &body, one(app, &organization, &body, started))).await
-        }
+        None => work.await,
+        Some(key) => Box::pin(once(app, &organization, "event", &key, &body, work)).await,
     }
 }
 
-async fn one(app: &App, organization: &Organization, body: &Bytes, started: Instant) -> Answer {
+/// What the events of a request carry along.
+fn followed(call: &Call) -> Option<Box<Followed>> {
+    call.followed.as_ref().map(|call| Box::new(call.followed.clone()))
+}
+
+async fn one(
+    app: &App,
+    organization: &Organization,
+    body: &Bytes,
+    started: Instant,
+    followed: Option<Box<Followed>>,
+) -> Answer {
     let draft = parse::event(body, &app.bounds)?;
-    let id = accept(app, organization, draft).await?;
+    let id = accept(app, organization, draft, followed).await?;
     app.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
     Ok(accepted(id, app.durability()))
 }
 
 /// Takes in an event, unless a fault on purpose says otherwise; its id when it is to be acknowledged.
-async fn accept(app: &App, organization: &Organization, draft: Draft) -> Result<Uuid, Problem> {
-    let Some(faults) = &app.faults else { return take_in(app, organization, draft).await };
+async fn accept(
+    app: &App,
+    organization: &Organization,
+    draft: Draft,
+    followed: Option<Box<Followed>>,
+) -> Result<Uuid, Problem> {
+    let Some(faults) = &app.faults else { return take_in(app, organization, draft, followed).await };
     let identity = fault::identity(draft.dedup_id.as_deref(), &draft.payload).to_owned();
     faults.refuse(&identity)?;
-    let id = Box::pin(take_in(app, organization, draft)).await?;
+    let id = Box::pin(take_in(app, organization, draft, followed)).await?;
     faults.acknowledge(&identity).await?;
     Ok(id)
 }
 
 /// Makes the draft an event and puts it where the mode wants it; its id when it may be acknowledged.
-async fn take_in(app: &App, organization: &Organization, draft: Draft) -> Result<Uuid, Problem> {
+async fn take_in(
+    app: &App,
+    organization: &Organization,
+    draft: Draft,
+    followed: Option<Box<Followed>>,
+) -> Result<Uuid, Problem> {
     let now_us = now_us();
     let Draft { event_type, dedup_id, payload } = draft;
-    let id = new_id(now_us);
-    let event =
-        Arc::new(Event { id, organization_id: organization.id, event_type, dedup_id, payload, created_at_us: now_us });
+    let (id, organization_id, created_at_us) = (new_id(now_us), organization.id, now_us);
+    let event = Arc::new(Event { id, organization_id, event_type, dedup_id, payload, created_at_us, followed });
     let entry = match &event.dedup_id {
         // A queue outside of this process knows itself who holds it; but not of an event that a fault on purpose keeps from it.
         Some(_) if app.queue().is_some() && app.faults.is_none() => None,
@@ -184,14 +204,20 @@ pub async fn post_batch(app: &Arc<App>, call: &mut Call) -> Answer {
     let repeat_key = idempotency::key(call.headers())?.map(Bytes::copy_from_slice);
     let limits = &app.settings.limits;
     let body = call.body(limits.batch_body_bytes_max, ms(limits.body_timeout_ms)).await?;
-    let work = many(app, &organization, &body, lines);
+    let work = many(app, &organization, &body, lines, followed(call));
     match repeat_key {
         None => work.await,
         Some(key) => Box::pin(once(app, &organization, "batch", &key, &body, work)).await,
     }
 }
 
-async fn many(app: &Arc<App>, organization: &Arc<Organization>, body: &Bytes, lines: bool) -> Answer {
+async fn many(
+    app: &Arc<App>,
+    organization: &Arc<Organization>,
+    body: &Bytes,
+    lines: bool,
+    followed: Option<Box<Followed>>,
+) -> Answer {
     let drafts = if lines { parse::batch_lines(body, &app.bounds) } else { parse::batch_array(body, &app.bounds) }?;
     let mut outcomes = Vec::with_capacity(drafts.len());
     // The items of a batch must wait for the same commit, or sync, and not one after the other. (One after the other is right
@@ -204,11 +230,11 @@ async fn many(app: &Arc<App>, organization: &Arc<Organization>, body: &Bytes, li
         let outcome = match limited.and(draft) {
             Err(problem) => Err(problem),
             Ok(draft) if app.shares_waits() => {
-                let (app, organization) = (Arc::clone(app), Arc::clone(organization));
-                writing.spawn(async move { (index, accept(&app, &organization, draft).await) });
+                let (app, organization, followed) = (Arc::clone(app), Arc::clone(organization), followed.clone());
+                writing.spawn(async move { (index, accept(&app, &organization, draft, followed).await) });
                 Err(Problem::Internal)
             }
-            Ok(draft) => accept(app, organization, draft).await,
+            Ok(draft) => accept(app, organization, draft, followed.clone()).await,
         };
         outcomes.push(outcome);
         if index % BATCH_TURN_EVENTS == BATCH_TURN_EVENTS - 1 {

@@ -106,10 +106,10 @@ pub struct PollLabels {
     pub state: &'static str,
 }
 
-/// Outcome of a webhook attempt: `dead_letter` is a failure that was the last one allowed.
+/// What became of something: of a webhook attempt (`dead_letter` is a failure that was the last one allowed), of a span.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// `delivered`, `failed`, `dead_letter`.
+    /// `delivered`, `failed`, `dead_letter`; `sent`, `dropped`, `lost`.
     pub outcome: &'static str,
 }
 
@@ -194,6 +194,7 @@ pub struct Metrics {
     pub webhook_deliver_seconds: Histogram,
     pub dead_letters: Counter,
     pub faults_injected: Family<FaultLabel, Counter>,
+    pub otlp_spans: Family<OutcomeLabel, Counter>,
     pub connections: Gauge,
     pub process_cpu_seconds: Counter<f64, AtomicU64>,
     pub process_resident_memory_bytes: Gauge,
@@ -246,6 +247,7 @@ impl Metrics {
             webhook_deliver_seconds: Histogram::new(SECONDS_BUCKETS),
             dead_letters: Counter::default(),
             faults_injected: Family::default(),
+            otlp_spans: Family::default(),
             connections: Gauge::default(),
             process_cpu_seconds: Counter::default(),
             process_resident_memory_bytes: Gauge::default(),
@@ -389,6 +391,8 @@ impl Metrics {
         add(to, "ingest_cache_evictions", None, help, self.cache_evictions.clone());
         let help = "Faults injected on purpose (--fault), by kind";
         add(to, "ingest_faults_injected", None, help, self.faults_injected.clone());
+        let help = "Spans given to the exporter (--otlp): sent, dropped for want of room, lost because the receiver did not take them";
+        add(to, "ingest_otlp_spans", None, help, self.otlp_spans.clone());
         add(to, "ingest_connections", None, "Client connections open now", self.connections.clone());
         let help = "User and system CPU time of this process";
         add(to, "process_cpu", Some(Unit::Seconds), help, self.process_cpu_seconds.clone());

@@ -328,6 +328,7 @@ mod tests {
             dedup_id: None,
             payload: Bytes::from(vec![b'1'; payload_bytes]),
             created_at_us: 0,
+            followed: None,
         })
     }
 

@@ -492,6 +492,7 @@ mod tests {
             dedup_id: None,
             payload: Bytes::from_static(payload.as_bytes()),
             created_at_us: now_us(),
+            followed: None,
         })
     }
 

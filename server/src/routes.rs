@@ -13,6 +13,7 @@ use http_body_util::Full;
 
 use crate::app::App;
 use crate::call::{Answer, Call, EVENTS};
+use crate::follow::FollowedCall;
 use crate::problem::Problem;
 use crate::{ingest, keys, openapi, operating, reading, webhooks};
 
@@ -159,12 +160,15 @@ fn is_segment(text: &str) -> bool {
 }
 /// Answers one request, and counts it.
 pub async fn handle(app: &Arc<App>, call: &mut Call) -> Response<Full<Bytes>> {
+    if let Some(telemetry) = &app.telemetry {
+        call.followed = FollowedCall::of(call.headers(), telemetry.exporter());
+    }
     let Some((route, id)) = Route::find(call.path()) else {
-        return finish(app, "(none)", Err(Problem::NoRoute));
+        return finish(app, call, "(none)", Err(Problem::NoRoute));
     };
     if route == Route::PostEvent && *call.method() == Method::POST {
         let answer = ingest::post_event(app, call).await;
-        return finish(app, EVENTS, answer);
+        return finish(app, call, EVENTS, answer);
     }
     let template = route.template().1;
     let answer = match route.with(call.method()) {
@@ -175,7 +179,7 @@ pub async fn handle(app: &Arc<App>, call: &mut Call) -> Response<Full<Bytes>> {
             Box::pin(answer(app, route, &id, call)).await
         }
     };
-    finish(app, template, answer)
+    finish(app, call, template, answer)
 }
 
 async fn answer(app: &Arc<App>, route: Route, id: &str, call: &mut Call) -> Answer {
@@ -199,7 +203,7 @@ async fn answer(app: &Arc<App>, route: Route, id: &str, call: &mut Call) -> Answ
     }
 }
 
-fn finish(app: &App, template: &'static str, answer: Answer) -> Response<Full<Bytes>> {
+fn finish(app: &App, call: &Call, template: &'static str, answer: Answer) -> Response<Full<Bytes>> {
     let response = answer.unwrap_or_else(|problem| {
         app.count_rejected(&problem);
         problem.response()
@@ -208,6 +212,9 @@ fn finish(app: &App, template: &'static str, answer: Answer) -> Response<Full<By
         app.accepted.inc();
     } else {
         app.count_request(template, response.status());
+    }
+    if let Some(followed) = &call.followed {
+        followed.answered(call.method(), template, response.status(), call.started);
     }
     response
 }

@@ -47,6 +47,7 @@ use crate::processor::{Processor, ProcessorSettings};
 use crate::queue::drain::{Drain, DrainSettings};
 use crate::queue::{Queue, QueueError, QueueSettings};
 use crate::store::{Handling, Inserted, Store, StoreError, StoreLimits, now_us};
+use crate::telemetry::{self, Telemetry};
 use crate::writer::Writer;
 
 /// Threads of the background runtime: one can write while the other reads.
@@ -284,6 +285,7 @@ struct Server {
     processor: Option<Processor>,
     deliveries: Option<Deliveries>,
     drain: Option<Drain>,
+    sending: Option<otlp::Running>,
     background: Runtime,
     threads: Vec<JoinHandle<()>>,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -299,7 +301,7 @@ impl Server {
         let background = background(settings.mode)?;
         let shutdown_timeout = ms(settings.limits.shutdown_timeout_ms);
         let parts = background.block_on(open(settings.clone(), background.handle().clone()));
-        let Parts { app, store, processor, deliveries, writer, drain } = parts?;
+        let Parts { app, store, processor, deliveries, writer, drain, sending } = parts?;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end_threads, end) = watch::channel(false);
         let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
@@ -319,12 +321,14 @@ impl Server {
             ("drain", drain.as_ref().map(Drain::pulse)),
         ];
         let parts = pulses.into_iter().filter_map(|(name, pulse)| Some((name, pulse?))).collect();
+        background.spawn(tell_metrics(Arc::clone(&app)));
         Ok(Self {
             app,
             store,
             processor,
             deliveries,
             drain,
+            sending,
             background,
             threads,
             serving,
@@ -394,6 +398,7 @@ impl Server {
                 let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
             }
         });
+        self.background.block_on(tell_last(&self.app, self.sending));
         self.background.shutdown_background();
         let stopped = Stopped {
             unpersisted_events: pending.map_or(0, |pending| pending.events()),
@@ -403,6 +408,27 @@ impl Server {
         };
         stopped.log(if self.app.queue().is_some() { "Redis" } else { "the journal" });
         stopped
+    }
+}
+
+/// Tells the metrics now and then, if anybody is to be told; ends with the runtime.
+async fn tell_metrics(app: Arc<App>) {
+    let Some(told) = &app.telemetry else { return };
+    loop {
+        tokio::time::sleep(telemetry::METRICS_INTERVAL).await;
+        app.measure().await;
+        told.tell_metrics(&app.metrics.encode());
+    }
+}
+
+/// Tells them a last time, and waits for a bounded time until everything is sent.
+async fn tell_last(app: &App, running: Option<otlp::Running>) {
+    let (Some(told), Some(running)) = (&app.telemetry, running) else { return };
+    app.measure().await;
+    told.tell_metrics(&app.metrics.encode());
+    let counts = tokio::task::spawn_blocking(move || running.stop()).await;
+    if let Ok(counts) = counts {
+        tracing::info!(?counts, "what became of the spans and metrics");
     }
 }
 
@@ -465,6 +491,7 @@ struct Parts {
     deliveries: Option<Deliveries>,
     writer: Option<Pulse>,
     drain: Option<Drain>,
+    sending: Option<otlp::Running>,
 }
 
 /// Opens the store and puts everything together. On the supervisor's thread, whose priority those threads inherit that are started here (the
@@ -474,10 +501,12 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let counters = CacheCounters::new(&metrics, "dedup");
     let limits = settings.limits.clone();
     let faults = Faults::start(&settings.faults(), settings.fault_seed, Arc::clone(&metrics))?;
+    let (telemetry, sending) = Telemetry::start(&settings)?.unzip();
+    let exporter = telemetry.as_ref().map(|telemetry: &Telemetry| telemetry.exporter().clone());
     if settings.mode == Mode::Null {
         let dedup = Dedup::new(&limits, None, counters);
-        let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults));
-        return Ok(Parts { app, store: None, processor: None, deliveries: None, writer: None, drain: None });
+        let app = Arc::new(App::new(settings, Sink::Nowhere, None, dedup, metrics, faults, telemetry));
+        return Ok(Parts { app, store: None, processor: None, deliveries: None, writer: None, drain: None, sending });
     }
     let store = {
         let (database, limits, metrics) = (settings.database.clone(), store_limits(&settings), Arc::clone(&metrics));
@@ -498,7 +527,8 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
         Mode::CacheFirst => match &settings.queue {
             QueueAt::Memory => Sink::Pending(Arc::clone(&pending)),
             QueueAt::Redis(url) => {
-                let queue = Queue::open(url, QueueSettings::new(&limits), Arc::clone(&metrics)).await?;
+                let settings = QueueSettings { exporter, ..QueueSettings::new(&limits) };
+                let queue = Queue::open(url, settings, Arc::clone(&metrics)).await?;
                 Sink::Queue { queue, pending: Arc::clone(&pending) }
             }
         },
@@ -526,10 +556,10 @@ async fn open(settings: Settings, background: tokio::runtime::Handle) -> Result<
     let processor = Processor::spawn(store.clone(), pending, Arc::clone(&metrics), processor_settings(&settings));
     let offload = Offload::new(store.clone(), background, ms(limits.store_timeout_ms));
     let delivery = delivery_settings(&settings);
-    let app = Arc::new(App::new(settings, sink, Some(offload), dedup, Arc::clone(&metrics), faults));
+    let app = Arc::new(App::new(settings, sink, Some(offload), dedup, Arc::clone(&metrics), faults, telemetry));
     let deliveries = Deliveries::start(store.clone(), Arc::clone(&app.webhook_guard), metrics, delivery).await?;
     let (processor, deliveries) = (Some(processor), Some(deliveries));
-    Ok(Parts { app, store: Some(store), processor, deliveries, writer: writer_pulse, drain })
+    Ok(Parts { app, store: Some(store), processor, deliveries, writer: writer_pulse, drain, sending })
 }
 
 /// Has the processor look into the store whenever another process announces something; ends with the runtime.

@@ -101,6 +101,7 @@ impl Output {
         let context = Context {
             run_id,
             samples: samples.transpose()?,
+            telemetry: None,
             command: invocation.command_line(),
             stop: Arc::new(AtomicBool::new(false)),
             quiet: arguments.quiet,

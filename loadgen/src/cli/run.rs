@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use otlp::Endpoint;
 use reports::format;
 
 use super::forecast::{Forecast, Step, judged_by, load};
 use super::invocation::Invocation;
 use super::output::{Output, OutputArgs, SamplesArgs};
-use super::{Command, EXIT_USAGE, Failure, resolve, usage};
+use super::{Command, EXIT_INTERNAL, EXIT_USAGE, Failure, resolve, usage};
 use crate::calibrate;
-use crate::plan::{Asked, BUILT_IN, Part, Resolved};
+use crate::plan::{Asked, BUILT_IN, Part, Resolved, limit};
 use crate::shard::Shard;
 use crate::start::AskedStart;
+use crate::telemetry::Telemetry;
 
 pub(super) const EXAMPLES: &str = "Examples:
   # the reference server in three modes, on SQLite, in under two minutes
@@ -28,6 +30,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   loadgen run --database postgres://me@localhost/postgres
   # a server that already runs
   loadgen run --target http://127.0.0.1:8080
+  # followed from the generator to the database, by a receiver of OpenTelemetry
+  loadgen run --mode cache-first --otlp http://127.0.0.1:4318
   # a part of a load that four machines offer together; then: loadgen merge
   loadgen run --target http://127.0.0.1:8080 --shard 0/4 --run-id monday-1 --start-at +60s --rate 80000
   # the old design against the new; a plan of your own; what it would do
@@ -56,7 +60,43 @@ pub(super) struct Arguments {
     samples: SamplesArgs,
 
     #[command(flatten)]
+    telemetry: TelemetryArgs,
+
+    #[command(flatten)]
     output: OutputArgs,
+}
+
+/// Heading of the flags in `--help`.
+const TELEMETRY: &str = "OpenTelemetry (off by default)";
+
+/// Share of requests that are followed unless another one is asked for: a few a second at usual rates.
+const OTLP_SHARE_DEFAULT: f64 = 0.01;
+
+/// Flags of a run that can be followed from outside.
+#[derive(Debug, Args)]
+struct TelemetryArgs {
+    /// Receiver of spans and metrics, by OTLP over HTTP: http://HOST:PORT, the port usually 4318 [default: none]
+    ///
+    /// Every request then carries a traceparent; a reference server that is started tells the same receiver how it went on. What that costs is
+    /// in the numbers (docs/opentelemetry.md)
+    #[arg(long, value_name = "URL", help_heading = TELEMETRY)]
+    otlp: Option<Endpoint>,
+
+    /// Share of the requests, 0 to 1, that are followed, each with its spans [default: 0.01]
+    #[arg(long, value_name = "SHARE", requires = "otlp", value_parser = limit::OTLP_SHARE.within(), help_heading = TELEMETRY)]
+    otlp_share: Option<f64>,
+}
+
+impl TelemetryArgs {
+    fn share(&self) -> Option<f64> {
+        self.otlp.as_ref().map(|_| self.otlp_share.unwrap_or(OTLP_SHARE_DEFAULT))
+    }
+
+    fn start(self, run_id: &str) -> Result<Option<std::sync::Arc<Telemetry>>, Failure> {
+        let Some((endpoint, share)) = self.share().and_then(|share| Some((self.otlp?, share))) else { return Ok(None) };
+        let started = Telemetry::start(endpoint, share, run_id);
+        started.map(Some).map_err(|error| Failure(EXIT_INTERNAL, format!("--otlp: no thread to send from: {error}")))
+    }
 }
 
 /// Heading of the flags in `--help`.
@@ -127,6 +167,7 @@ pub(super) fn run(arguments: Arguments, invocation: &Invocation) -> Result<u8, F
     let part = arguments.part.checked()?;
     asked.shard = part.map(|(shard, ..)| shard);
     let mut resolved = resolve(asked)?;
+    resolved.plan.followed_share = arguments.telemetry.share();
     let mut output = arguments.output;
     if let Some((shard, start, run_id)) = part {
         let floor = calibrate::expected_duration(&resolved.plan);
@@ -141,6 +182,7 @@ pub(super) fn run(arguments: Arguments, invocation: &Invocation) -> Result<u8, F
             if let Some((.., run_id)) = part {
                 run_id.clone_into(&mut output.context.run_id);
             }
+            output.context.telemetry = arguments.telemetry.start(&output.context.run_id)?;
             output.finish(crate::run::run(&resolved, &output.context))
         }
         None => Ok(0),

@@ -35,6 +35,8 @@ pub const BATCH_EVENTS: Limit<u32> = Limit { min: 1, max: 1_000, unit: "events" 
 pub const PAYLOAD_BYTES: Limit<u32> = Limit { min: PAYLOAD_BYTES_MIN, max: PAYLOAD_BYTES_MAX, unit: "bytes" };
 /// `--duplicates-share`
 pub const DUPLICATES_SHARE: Limit<f64> = Limit { min: 0.0, max: 0.9, unit: "of all events" };
+/// `--otlp-share`
+pub const OTLP_SHARE: Limit<f64> = Limit { min: 0.0, max: 1.0, unit: "of all requests" };
 /// `--organizations`
 pub const ORGANIZATIONS: Limit<u32> = Limit { min: 1, max: 10_000, unit: "organisations" };
 /// `--repeat`

@@ -73,6 +73,8 @@ impl Asked {
             ledger: !self.no_ledger,
             webhooks: self.webhooks,
             calibration: !self.no_calibration,
+            // Where a run is told is no part of a plan; see `cli::run`.
+            followed_share: None,
             ledger_events_max: limit::LEDGER_EVENTS
                 .check("--ledger-events-max", self.ledger_events_max.unwrap_or(model::LEDGER_EVENTS_MAX_DEFAULT))?,
         };

@@ -214,6 +214,7 @@ fn every_command_of_the_other_pages_runs() {
         ("docs/history.md", 1),
         ("docs/scale.md", 3),
         ("docs/webhooks.md", 1),
+        ("docs/opentelemetry.md", 5),
         ("targets/python/README.md", 0),
         ("targets/elixir/README.md", 0),
         ("targets/common-lisp/README.md", 0),

@@ -16,6 +16,9 @@ mod http2;
 #[cfg(target_os = "linux")]
 mod live;
 mod load_models;
+#[path = "../../../otlp/tests/receiver/mod.rs"]
+#[allow(dead_code, missing_docs, reason = "shared with the tests of the exporter and of the server")]
+mod otlp_receiver;
 mod profiles;
 mod proxy;
 mod reference;
@@ -23,5 +26,6 @@ mod scale;
 mod shards;
 mod support;
 mod surroundings;
+mod telemetry;
 mod truth;
 mod wire;

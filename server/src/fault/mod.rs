@@ -271,6 +271,7 @@ mod tests {
             dedup_id: Some("d".into()),
             payload: Bytes::from_static(br#"{"a":"b"}"#),
             created_at_us: 3,
+            followed: None,
         })
     }
 

@@ -31,6 +31,7 @@ fn event(number: u64) -> Event {
         dedup_id: number.is_multiple_of(2).then(|| format!("é-{number}").into()),
         payload: Bytes::from(vec![b'0' + (number % 10) as u8; (number * 37 % 150) as usize]),
         created_at_us: -(number as i64),
+        followed: None,
     }
 }
 
@@ -358,6 +359,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             dedup_id: dedup_id.map(Into::into),
             payload: payload.into(),
             created_at_us,
+            followed: None,
         })
 }
 

@@ -26,6 +26,7 @@ use super::{ASIDE, CLOCK_SLACK, COMPLETE, GROUP, PLACES, Queue, STATE, STREAM, d
 use crate::alive::{Pulse, alive};
 use crate::config::{Limits, count, ms};
 use crate::event::Event;
+use crate::follow::Followed;
 use crate::pending::{Pending, Told, bytes_of};
 use crate::store::{Store, now_us};
 
@@ -287,11 +288,14 @@ impl Task {
                 self.link.ask::<i64>(redis::cmd("XACK").arg(STREAM).arg(GROUP).arg(&place)).await?;
                 continue;
             };
-            let entry = fields.chunks_exact(2).find(|field| field[0] == b"event").map(|field| &field[1][..]);
-            let Some(event) = entry.and_then(read_entry) else {
+            let field = |name: &[u8]| fields.chunks_exact(2).find(|field| field[0] == name).map(|field| &field[1][..]);
+            let Some(mut event) = field(b"event").and_then(read_entry) else {
                 self.set_aside(&place, None, "it is not an event as this version writes them").await?;
                 continue;
             };
+            if let Some((exporter, traceparent)) = self.queue.settings.exporter.as_ref().zip(field(b"traceparent")) {
+                event.followed = Followed::from_traceparent(traceparent, exporter);
+            }
             let taken = Taken { place, bytes: bytes_of(&event), claimed: Instant::now() };
             self.lock().insert(event.id, taken);
             self.pending.restore(Arc::new(event), None);

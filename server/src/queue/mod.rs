@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use otlp::Exporter;
 use redis::{Script, Value};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -87,6 +88,8 @@ pub struct QueueSettings {
     pub bytes_max: u64,
     /// How long a `dedup_id` is taken.
     pub dedup_window: Duration,
+    /// Who is told of events that are followed.
+    pub exporter: Option<Exporter>,
 }
 
 impl QueueSettings {
@@ -97,6 +100,7 @@ impl QueueSettings {
             events_max: limits.pending_events_max,
             bytes_max: limits.pending_bytes_max,
             dedup_window: Duration::from_secs(limits.dedup_window_s),
+            exporter: None,
         }
     }
 }
@@ -163,6 +167,9 @@ impl Queue {
         put.arg(event.id.as_bytes().as_slice()).arg(entry(event)).arg(bytes_of(event));
         put.arg(self.settings.events_max).arg(self.settings.bytes_max).arg(self.window_ms()).arg(&*opened.run);
         put.arg(u8::from(holder == Holder::NotInStore));
+        if let Some(followed) = &event.followed {
+            put.arg(followed.traceparent().as_slice());
+        }
         let answer = put.invoke_async(&mut opened.connection).await;
         let answer = link.judged(&opened, answer).map_err(|error| self.said_no(&error))?;
         self.note_refused(matches!(answer, Value::Int(1)));
@@ -315,6 +322,7 @@ mod tests {
                 dedup_id: dedup_id.map(Into::into),
                 payload: Bytes::from_static(br#"{"a":1,"a":"\u0000"}"#),
                 created_at_us: -1,
+                followed: None,
             };
             let entry = entry(&event);
             assert_eq!(read_entry(&entry), Some(event));

@@ -311,6 +311,9 @@ impl Store {
                 self.metrics.events_persisted.inc();
                 let seconds = (committed_at_us - event.created_at_us).max(0) as f64 / MICROSECONDS_PER_SECOND;
                 self.metrics.persist_seconds.observe(seconds);
+                if let Some(followed) = &event.followed {
+                    followed.persisted(event.id, event.created_at_us, committed_at_us);
+                }
             }
         }
         match owed {

@@ -576,6 +576,7 @@ fn stored_event(row: &PgRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
         dedup_id: row.try_get::<Option<String>, _>(5)?.map(Into::into),
         payload: Bytes::from(row.try_get::<String, _>(6)?),
         created_at_us: row.try_get(8)?,
+        followed: None,
     };
     let state = state_of(row.try_get(7)?)?;
     Ok((Cursor { tx, seq: row.try_get(1)? }, StoredEvent { event, state, persisted_at_us: row.try_get(9)? }))

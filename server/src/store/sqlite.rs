@@ -492,6 +492,7 @@ fn stored_event(row: &SqliteRow) -> Result<(Cursor, StoredEvent), sqlx::Error> {
         dedup_id: row.try_get::<Option<String>, _>(4)?.map(Into::into),
         payload: Bytes::from(row.try_get::<String, _>(5)?),
         created_at_us: row.try_get(7)?,
+        followed: None,
     };
     let state = state_of(row.try_get(6)?)?;
     Ok((Cursor { tx: 0, seq: row.try_get(0)? }, StoredEvent { event, state, persisted_at_us: row.try_get(8)? }))

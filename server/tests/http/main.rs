@@ -5,6 +5,9 @@
 
 #![allow(missing_docs, reason = "a test program has no readers of its documentation")]
 
+#[path = "../../../otlp/tests/receiver/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of the exporter and of the load generator")]
+mod otlp_receiver;
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "shared with the tests of faults")]
 mod redis_server;
@@ -24,6 +27,7 @@ mod queue;
 mod receiver;
 mod rules;
 mod several;
+mod telemetry;
 mod webhooks;
 
 use std::time::{Duration, Instant};

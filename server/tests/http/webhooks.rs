@@ -535,7 +535,11 @@ async fn d2_what_was_checked_is_what_is_connected_to_whatever_the_dns_says_next(
     let client = Client::new(Arc::new(Guard::new(2048, true, lookup("127.0.0.1", "203.0.113.7"))), bounds);
     let delivered = Answer::Status { status: 200, retry_after: None };
     assert_eq!(client.attempt(&claimed(&url)).await.answer, delivered);
-    assert_eq!((asked.load(Ordering::Relaxed), receiver.ids().len()), (1, 1), "one look-up, for the guard and the connection");
+    assert_eq!(
+        (asked.load(Ordering::Relaxed), receiver.ids().len()),
+        (1, 1),
+        "one look-up, for the guard and the connection"
+    );
     // Over the same connection: another would go to the second address. (Whether a look-up for one has begun when it comes free is a race.)
     assert_eq!(client.attempt(&claimed(&url)).await.answer, delivered);
     assert_eq!(receiver.ids().len(), 2);

@@ -113,6 +113,7 @@ pub fn event(organization_id: Uuid, dedup_id: Option<&str>, payload: &str) -> Ar
         dedup_id: dedup_id.map(Into::into),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         created_at_us: now_us(),
+        followed: None,
     })
 }
 
