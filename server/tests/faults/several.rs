@@ -70,8 +70,9 @@ async fn survives(row: Row, mut redis: Option<&mut Redis>) {
             redis.kill();
             redis.start_again();
         }
-        servers[number].signal("KILL");
-        servers[number] = launches[number].start();
+        // Dropped is killed and ended: until then its journal is locked.
+        drop(servers.remove(number));
+        servers.insert(number, launches[number].start());
         load.moved_one(number, &servers[number]);
         load.flows().await;
     }

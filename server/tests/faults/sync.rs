@@ -32,6 +32,10 @@ everywhere! { @ journal_first_beside_postgres "journal-first" Postgres:
 const ALL: &str = "fsync,fdatasync";
 const JOURNAL: &str = "fdatasync";
 
+/// A load flows once 200 events are acknowledged, and on a slow machine a sync is for one event: so not before some more syncs than that.
+const KILLED_LATE: &str = "signal=SIGKILL:when=300";
+const FAILING_LATE: &str = "error=EIO:when=300+";
+
 /// Runs what it is given with something done to its syncs, and writes those down.
 struct Strace {
     folder: TempDir,
@@ -113,7 +117,7 @@ async fn goes_on(load: Load, plain: &Launch, key: &str, fault: &str) {
 }
 
 async fn a_process_killed_in_a_sync_has_lost_nothing_it_acknowledged(case: Case) {
-    let (place, strace) = (Place::new(case).await, Strace::new(ALL, "signal=SIGKILL:when=120"));
+    let (place, strace) = (Place::new(case).await, Strace::new(ALL, KILLED_LATE));
     let (launch, plain) = strace.launches(case, &place);
     let server = launch.start();
     let key = server.key().await;
@@ -124,7 +128,7 @@ async fn a_process_killed_in_a_sync_has_lost_nothing_it_acknowledged(case: Case)
 }
 
 async fn a_sync_of_the_journal_that_fails_ends_the_server_and_loses_nothing(case: Case) {
-    let (place, strace) = (Place::new(case).await, Strace::new(JOURNAL, "error=EIO:when=120+"));
+    let (place, strace) = (Place::new(case).await, Strace::new(JOURNAL, FAILING_LATE));
     let (launch, plain) = strace.launches(case, &place);
     let server = launch.start();
     let key = server.key().await;
