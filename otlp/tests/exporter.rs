@@ -1,6 +1,6 @@
 //! The exporter against receivers that take what they are sent, or refuse it, or are not there, or never answer.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -15,20 +15,18 @@ use otlp::metric::Period;
 use otlp::{Counts, Kind, Resource, Running, Settings, Span};
 use prost::Message;
 
-/// A request as a receiver got it.
-struct Received {
-    head: String,
-    body: Vec<u8>,
-}
+#[path = "receiver/request.rs"]
+mod request;
+use request::Request;
 
 /// Answers one request after the other, each with the next of these statuses and bodies, the last one for ever.
-fn receive(listener: TcpListener, answers: Vec<(u16, Vec<u8>)>) -> Receiver<Received> {
+fn receive(listener: TcpListener, answers: Vec<(u16, Vec<u8>)>) -> Receiver<Request> {
     let (tell, told) = channel();
     thread::spawn(move || {
         let mut answers = answers.into_iter().peekable();
         for stream in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(stream);
-            while let Some(received) = read(&mut reader) {
+            while let Some(received) = request::read(&mut reader) {
                 let Some((status, body)) = answers.peek().cloned() else { return };
                 if answers.len() > 1 {
                     answers.next();
@@ -42,20 +40,6 @@ fn receive(listener: TcpListener, answers: Vec<(u16, Vec<u8>)>) -> Receiver<Rece
         }
     });
     told
-}
-
-fn read(reader: &mut impl BufRead) -> Option<Received> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
-    let head = head.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Received { head, body })
 }
 
 fn listener() -> (TcpListener, String) {

@@ -1,7 +1,7 @@
 //! A receiver of OTLP over HTTP for tests: takes everything that it is sent, and keeps it decoded.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -13,6 +13,9 @@ use otlp::messages::metrics::v1::{Metric, metric, number_data_point};
 use otlp::messages::resource::v1::Resource;
 use otlp::messages::trace::v1::Span;
 use prost::Message;
+
+mod request;
+use request::Request;
 
 /// Attributes as text.
 pub type Attributes = BTreeMap<String, String>;
@@ -65,16 +68,7 @@ impl Receiver {
 fn talk(stream: TcpStream, kept: &Mutex<Kept>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
-        let head = head.to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).ok()?;
+        let Request { head, body } = request::read(&mut reader)?;
         keep(&head, &body, &mut kept.lock().unwrap_or_else(PoisonError::into_inner));
         reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
     }
