@@ -305,9 +305,7 @@ fn launch<'a>(mode: &'a str, program: Option<&'a Path>, need: Need, location: St
     // A minute's polling is later than any check looks.
     let (polling, flags): (_, &[&str]) = match need {
         Need::Plain => ("wake", &[]),
-        Need::Webhooks => {
-            ("wake", &["--webhook-private-addresses", "--webhook-wait-ms=120", "--webhook-wait-factor=2"])
-        }
+        Need::Webhooks => ("wake", &["--webhook-private-addresses", "--webhook-wait-ms=60", "--webhook-wait-factor=3"]),
         Need::SmallBounds if mode == "db-first" => {
             ("wake", &["--writer-queue-events-max=1", "--writer-group-events-max=1"])
         }
