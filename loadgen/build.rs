@@ -12,7 +12,14 @@ fn main() {
             println!("cargo::rerun-if-changed={folder}/{file}");
         }
     }
-    println!("cargo::rerun-if-changed=src");
+    // All that the program is built of: a change to another crate makes this build one of a changed revision too.
+    for path in ["src", "Cargo.toml", "../Cargo.lock", "../Cargo.toml", "../server/migrations"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    for member in ["otlp", "reports", "server"] {
+        println!("cargo::rerun-if-changed=../{member}/src");
+        println!("cargo::rerun-if-changed=../{member}/Cargo.toml");
+    }
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

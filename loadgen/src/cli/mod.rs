@@ -47,9 +47,19 @@ const EXIT_INTERNAL: u8 = 1;
 /// Exit code of a command line or a plan that cannot be followed.
 const EXIT_USAGE: u8 = 2;
 
+/// What `--version` says; `-V` leaves out what it was built of. scripts/gate reads it.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision ",
+    env!("MILLRACE_REVISION"),
+    ", ",
+    env!("MILLRACE_BUILD_PROFILE"),
+    " build)"
+);
+
 /// Measures event-ingestion servers so that nobody can argue with the result.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version)]
+#[command(name = "loadgen", version, long_version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -399,7 +399,7 @@ fn time(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     let time = parsed.ok().and_then(|time| Duration::try_from(time).ok());
     time.filter(|time| *time <= TIME_MAX)
-        .ok_or_else(|| format!("'{text}' is not a time from 0s to 1h (a number with a unit: us, ms, s)"))
+        .ok_or_else(|| format!("'{text}' is not a time from 0s to 1h (a number with a unit: ns, us, ms, s)"))
 }
 
 fn share(text: &str) -> Result<f64, String> {
