@@ -23,8 +23,11 @@ use crate::progress::Progress;
 const SAME_PER_CHANGE: u32 = 6;
 /// The same for the other changes: those that are plain to see, or that need not be found.
 const SAME_PER_OTHER_CHANGE: u32 = 12;
-/// Rounds from which the size of some changes is taken.
-const SIZING_ROUNDS: u32 = 9;
+/// Pairs of rounds from which the size of some changes is taken.
+const SIZING_PAIRS: u32 = 9;
+/// Processor time on every request, by which it is found out how much of it makes the response time longer by a tenth: large against the
+/// noise of a few rounds. It is less than the tenth itself, since whoever answers later also makes others wait.
+const PROBE: Duration = Duration::from_micros(20);
 
 /// What is to be tested.
 #[derive(Debug)]
@@ -46,7 +49,8 @@ pub struct Wish {
 /// What the reference server needs on this machine, as measured first.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
-    response_time_ns_p50: f64,
+    /// Processor time on every request that makes the p50 a tenth longer.
+    tenth_of_p50_ns: f64,
     memory_bytes_peak: f64,
 }
 
@@ -136,21 +140,26 @@ fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
     format!("decision {number}, {}: {} ({pairs} pairs, {took}) · {reason}", trial.name, decision.outcome.name())
 }
 
-/// `None`: there is nothing to size a change by, since the server cannot be measured.
+/// `None`: there is nothing to size a change by, since the server cannot be measured, or [`PROBE`] does not make it slower.
 async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
-    let side = side("baseline", &wish.server.0, wish, &[])?;
+    let plain = side("baseline", &wish.server.0, wish, &[])?;
+    let slowed = side("candidate", &wish.server.0, wish, &[format!("cpu={}us", PROBE.as_micros())])?;
     let silence = Progress::silent();
     let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
-    let (mut p50, mut memory, mut environment) = (Vec::new(), Vec::new(), None);
-    for number in 0..SIZING_ROUNDS {
-        let measured = rounds.measure(&side, wish.rule.seed, &format!("size{number}")).await;
-        p50.extend(Metric::ResponseTimeP50.value(&measured.round));
+    let (mut slower_by, mut memory, mut environment) = (Vec::new(), Vec::new(), None);
+    for number in 0..SIZING_PAIRS {
+        let measured = rounds.measure(&plain, wish.rule.seed, &format!("size{number}")).await;
+        let probed = rounds.measure(&slowed, wish.rule.seed, &format!("size{number}s")).await;
+        let p50 = Metric::ResponseTimeP50.value(&measured.round).zip(Metric::ResponseTimeP50.value(&probed.round));
+        slower_by.extend(p50.map(|(plain, slowed)| slowed / plain - 1.0));
         memory.extend(Metric::MemoryPeak.value(&measured.round));
         environment = Some(measured.environment);
     }
-    let sizes = reports::stats::median(&p50).zip(reports::stats::median(&memory));
-    let sizes =
-        sizes.map(|(response_time_ns_p50, memory_bytes_peak)| Sizes { response_time_ns_p50, memory_bytes_peak });
+    let slower_by = reports::stats::median(&slower_by).filter(|share| *share > 0.0);
+    let sizes = slower_by.zip(reports::stats::median(&memory)).map(|(share, memory_bytes_peak)| Sizes {
+        tenth_of_p50_ns: PROBE.as_nanos() as f64 * 0.1 / share,
+        memory_bytes_peak,
+    });
     Ok((sizes, environment))
 }
 
@@ -163,7 +172,7 @@ fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
         must_be_found,
         decisions: Vec::new(),
     };
-    let tenth_ns = (sizes.response_time_ns_p50 / 10.0).round();
+    let tenth_ns = sizes.tenth_of_p50_ns.round();
     let fifth_mib = (sizes.memory_bytes_peak / 5.0 / f64::from(1 << 20)).round().max(1.0);
     let (p50, p99, cpu) = (Metric::ResponseTimeP50, Metric::ResponseTimeP99, Metric::CpuPerEvent);
     let journal = Trial {
@@ -172,7 +181,6 @@ fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
     };
     let all = vec![
         trial("the same program", String::new(), None, false),
-        // Of processor time on the answering thread, and so of every response time at least as much.
         trial("10 % of p50 on every request", format!("cpu={tenth_ns}ns"), Some(p50), true),
         trial("5 % CPU a request", "cpu=5%".to_owned(), Some(cpu), false),
         trial("10 % CPU a request", "cpu=10%".to_owned(), Some(cpu), false),
