@@ -25,9 +25,9 @@ const SAME_PER_CHANGE: u32 = 6;
 const SAME_PER_OTHER_CHANGE: u32 = 12;
 /// Pairs of rounds from which the size of some changes is taken.
 const SIZING_PAIRS: u32 = 9;
-/// Processor time on every request, by which it is found out how much of it makes the response time longer by a tenth: large against the
-/// noise of a few rounds. It is less than the tenth itself, since whoever answers later also makes others wait.
-const PROBE: Duration = Duration::from_micros(20);
+/// Processor time on every request, as a share of the p50, by which it is found out how much of it makes the p50 a tenth longer: large
+/// against the noise of a few rounds. It takes less than a tenth, since whoever answers later also makes others wait.
+const PROBE_SHARE: f64 = 0.5;
 
 /// What is to be tested.
 #[derive(Debug)]
@@ -140,24 +140,28 @@ fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
     format!("decision {number}, {}: {} ({pairs} pairs, {took}) · {reason}", trial.name, decision.outcome.name())
 }
 
-/// `None`: there is nothing to size a change by, since the server cannot be measured, or [`PROBE`] does not make it slower.
+/// `None`: there is nothing to size a change by, since the server cannot be measured.
 async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
-    let plain = side("baseline", &wish.server.0, wish, &[])?;
-    let slowed = side("candidate", &wish.server.0, wish, &[format!("cpu={}us", PROBE.as_micros())])?;
     let silence = Progress::silent();
     let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
-    let (mut slower_by, mut memory, mut environment) = (Vec::new(), Vec::new(), None);
+    let plain = side("baseline", &wish.server.0, wish, &[])?;
+    let first = rounds.measure(&plain, wish.rule.seed, "size").await;
+    let environment = Some(first.environment);
+    let Some(p50_ns) = Metric::ResponseTimeP50.value(&first.round) else { return Ok((None, environment)) };
+    let probe_ns = (p50_ns * PROBE_SHARE).round();
+    let slowed = side("candidate", &wish.server.0, wish, &[format!("cpu={probe_ns}ns")])?;
+    let (mut slower_by, mut memory) = (Vec::new(), Vec::new());
     for number in 0..SIZING_PAIRS {
         let measured = rounds.measure(&plain, wish.rule.seed, &format!("size{number}")).await;
         let probed = rounds.measure(&slowed, wish.rule.seed, &format!("size{number}s")).await;
         let p50 = Metric::ResponseTimeP50.value(&measured.round).zip(Metric::ResponseTimeP50.value(&probed.round));
         slower_by.extend(p50.map(|(plain, slowed)| slowed / plain - 1.0));
         memory.extend(Metric::MemoryPeak.value(&measured.round));
-        environment = Some(measured.environment);
     }
-    let slower_by = reports::stats::median(&slower_by).filter(|share| *share > 0.0);
-    let sizes = slower_by.zip(reports::stats::median(&memory)).map(|(share, memory_bytes_peak)| Sizes {
-        tenth_of_p50_ns: PROBE.as_nanos() as f64 * 0.1 / share,
+    let sizes = reports::stats::median(&slower_by).zip(reports::stats::median(&memory));
+    let sizes = sizes.map(|(slower_by, memory_bytes_peak)| Sizes {
+        // Nothing that is burnt before the answer makes it later by less than itself: what looks like that is noise.
+        tenth_of_p50_ns: probe_ns * 0.1 / slower_by.max(PROBE_SHARE),
         memory_bytes_peak,
     });
     Ok((sizes, environment))
