@@ -8,6 +8,7 @@ use clap::Args;
 use reports::gate::model::{Gated, Metric, Rule};
 use reports::gate::rule::{GATED_MAX, PAIRS_MAX, PAIRS_MIN};
 
+use super::self_test::Change;
 use crate::nearest::did_you_mean;
 use crate::plan::limit::{self, Limit};
 use crate::plan::spelling::Span;
@@ -63,7 +64,7 @@ pub struct Asked {
     #[arg(long, help_heading = COMPARED)]
     pub allow_identical: bool,
 
-    /// Pairs of rounds, even, 6 to 60
+    /// Pairs of rounds, even, 6 to 100
     ///
     /// From 16 on the data are looked at twice: after half of them with 0.01 of the false alarms allowed (0.05), after all with 0.04. Pairs
     /// that the machine spoiled are run again, up to half as many
@@ -161,6 +162,10 @@ pub struct Asked {
     #[arg(long, value_name = "N", requires = "self_test", value_parser = DECISIONS.within(), help_heading = SELF_TEST)]
     pub decisions: Option<u32>,
 
+    /// Changes that are decided on [default: each whose metric is gated]
+    #[arg(long = "change", value_name = "CHANGE,…", value_delimiter = ',', requires = "self_test", help_heading = SELF_TEST)]
+    pub changes: Vec<Change>,
+
     /// No decision begins that would not end in so many minutes, 1 to 10000 [default: 10000; with --quick 4]
     #[arg(long, value_name = "N", requires = "self_test", value_parser = MINUTES.within(), help_heading = SELF_TEST)]
     pub minutes: Option<u64>,
@@ -237,6 +242,15 @@ impl Asked {
         if let Some(unknown) = self.optional.iter().find(|asked| gated.iter().all(|gated| gated.metric != asked.metric))
         {
             return Err(format!("--optional = {}: it is not gated; name it in --metric too", unknown.metric.name()));
+        }
+        for change in &self.changes {
+            let worsens = change.worsens();
+            if let Some(metric) = worsens.filter(|metric| gated.iter().all(|gated| gated.metric != *metric)) {
+                let (change, metric) = (change.name(), metric.name());
+                return Err(format!(
+                    "--change = {change}: makes {metric} worse, which is not gated; name it in --metric too"
+                ));
+            }
         }
         let rule = Rule::new(gated, self.rounds, self.seed);
         Ok(Rule { confirm: !self.no_confirm, identical_allowed: self.allow_identical, ..rule })
@@ -325,14 +339,16 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_what_can() {
         for (flags, part) in [
-            ("--rounds 7", "even, 6 to 60"),
-            ("--rounds 4", "even, 6 to 60"),
+            ("--rounds 7", "even, 6 to 100"),
+            ("--rounds 102", "even, 6 to 100"),
             ("--metric p98", "allowed: p50, p99, p99.9, capacity"),
             ("--metric p50=x", "allowed: 0% to 900%; write one such as p50=5%"),
             ("--metric p50=NaN", "allowed: 0%"),
             ("--metric p50,p50", "it is there twice"),
             ("--metric p50,p99,p99.9,capacity,durable,cpu,memory", "7 are gated; allowed: 1 to 6"),
             ("--metric capacity --capacity 0s", "needs the phase that --capacity 0s leaves out"),
+            ("--self-test --metric p50 --change p99", "makes p99 worse, which is not gated; name it in --metric too"),
+            ("--self-test --change p90", "[possible values: same, p50, cpu-5"),
             ("--metric p50 --optional p99", "it is not gated; name it in --metric too"),
         ] {
             let told = rule(flags).unwrap_err();

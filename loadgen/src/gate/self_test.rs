@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use reports::format;
 use reports::gate::model::{GateOutcome, Gated, Metric, Rule};
 use reports::gate::trials::{Decision, SCHEMA, SelfTest, Trial};
@@ -29,6 +30,32 @@ const SIZING_PAIRS: u32 = 9;
 /// against the noise of a few rounds. It takes less than a tenth, since whoever answers later also makes others wait.
 const PROBE_SHARE: f64 = 0.5;
 
+/// What a candidate may be worse by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Change {
+    /// Nothing: false alarms
+    Same,
+    /// 10 % of the p50, on every request
+    P50,
+    /// 5 % of the processor time of a request
+    #[value(name = "cpu-5")]
+    Cpu5,
+    /// 10 % of it
+    #[value(name = "cpu-10")]
+    Cpu10,
+    /// 20 % of it
+    #[value(name = "cpu-20")]
+    Cpu20,
+    /// 0.3 ms on 2 % of requests
+    P99,
+    /// One more sync a batch, in journal-first
+    Sync,
+    /// One more query a poll
+    Query,
+    /// 20 % of the memory
+    Memory,
+}
+
 /// What is to be tested.
 #[derive(Debug)]
 pub struct Wish {
@@ -40,6 +67,8 @@ pub struct Wish {
     pub rule: Rule,
     /// Decisions on one program against itself; a sixth or a twelfth of them on each change.
     pub decisions: u32,
+    /// Those that are decided on; none: all whose metric is gated.
+    pub changes: Vec<Change>,
     /// No decision begins that would not end by then.
     pub time_max: Duration,
     /// Mode and polling policy of the reference server.
@@ -80,6 +109,8 @@ pub async fn test(wish: &Wish, earlier: Vec<(String, SelfTest)>, context: &Conte
     let progress = context.progress(wish.time_max);
     progress.phase("sizing the changes", "measuring", None);
     let (sizes, environment) = sizes(wish, context).await?;
+    let changes = Change::value_variants().iter().copied();
+    let changes = changes.filter(|change| change.is_wanted(&wish.changes, &wish.rule.gated));
     let mut test = SelfTest {
         schema: SCHEMA.to_owned(),
         tool: measure::tool(),
@@ -90,14 +121,17 @@ pub async fn test(wish: &Wish, earlier: Vec<(String, SelfTest)>, context: &Conte
         environment,
         plan: Plan { variants: Vec::new(), ..wish.resolved.plan.clone() },
         rule: Rule { identical_allowed: true, ..wish.rule.clone() },
-        trials: sizes.map(|sizes| trials(wish, sizes)).unwrap_or_default(),
+        trials: sizes
+            .map_or_else(Vec::new, |sizes| changes.map(|change| change.trial(&wish.server.0, sizes)).collect()),
     };
+    let wanted = test.trials.clone();
     for (path, earlier) in earlier {
         test.add(earlier).map_err(|why| SelfTestError::Unlike { path, why })?;
     }
+    let is_wanted = |trial: &Trial| wanted.iter().any(|wanted| wanted.is_like(trial));
     let seconds_before = test.seconds;
     let mut number: u32 = test.trials.iter().map(|trial| trial.decisions.len() as u32).sum();
-    while let Some(at) = furthest_behind(&test.trials, wish.decisions) {
+    while let Some(at) = furthest_behind(&test.trials, wish.decisions, is_wanted) {
         if context.is_stopped() || begin.elapsed() + longest(&test.trials) > wish.time_max {
             break;
         }
@@ -118,10 +152,10 @@ fn longest(trials: &[Trial]) -> Duration {
     Duration::from_secs_f64(all.map(|decision| decision.seconds).fold(0.0, f64::max))
 }
 
-/// The trial with the smallest part of its decisions made; `None`: all are.
-fn furthest_behind(trials: &[Trial], decisions: u32) -> Option<usize> {
+/// The wanted trial with the smallest part of its decisions made; `None`: all are.
+fn furthest_behind(trials: &[Trial], decisions: u32, is_wanted: impl Fn(&Trial) -> bool) -> Option<usize> {
     let part = |trial: &Trial| trial.decisions.len() as f64 / f64::from(wanted_of(trial, decisions));
-    let open = trials.iter().enumerate().filter(|(_, trial)| part(trial) < 1.0);
+    let open = trials.iter().enumerate().filter(|(_, trial)| is_wanted(trial) && part(trial) < 1.0);
     open.min_by(|(_, a), (_, b)| part(a).total_cmp(&part(b))).map(|(at, _)| at)
 }
 
@@ -167,39 +201,73 @@ async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<
     Ok((sizes, environment))
 }
 
-fn trials(wish: &Wish, sizes: Sizes) -> Vec<Trial> {
-    let trial = |name: &str, fault: String, worsens, must_be_found| Trial {
-        name: name.to_owned(),
-        mode: wish.server.0.clone(),
-        faults: if fault.is_empty() { Vec::new() } else { vec![fault] },
-        worsens,
-        must_be_found,
-        decisions: Vec::new(),
-    };
-    let tenth_ns = sizes.tenth_of_p50_ns.round();
-    let fifth_mib = (sizes.memory_bytes_peak / 5.0 / f64::from(1 << 20)).round().max(1.0);
-    let (p50, p99, cpu) = (Metric::ResponseTimeP50, Metric::ResponseTimeP99, Metric::CpuPerEvent);
-    let journal = Trial {
-        mode: "journal-first".to_owned(),
-        ..trial("one more sync a batch (journal-first)", "journal-sync=1".to_owned(), Some(p50), true)
-    };
-    let all = vec![
-        trial("the same program", String::new(), None, false),
-        trial("10 % of p50 on every request", format!("cpu={tenth_ns}ns"), Some(p50), true),
-        trial("5 % CPU a request", "cpu=5%".to_owned(), Some(cpu), false),
-        trial("10 % CPU a request", "cpu=10%".to_owned(), Some(cpu), false),
-        trial("20 % CPU a request", "cpu=20%".to_owned(), Some(cpu), true),
-        trial("0.3 ms on 2 % of requests", "ack-delay=300us:0.02".to_owned(), Some(p99), true),
-        journal,
-        trial("one more query a poll", "poll-query=1".to_owned(), Some(Metric::IdleSql), true),
-        trial("20 % memory", format!("ballast={fifth_mib}MiB"), Some(Metric::MemoryPeak), true),
-    ];
-    all.into_iter().filter(|trial| is_watched(trial, &wish.rule.gated)).collect()
-}
+impl Change {
+    /// As on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 
-/// Whether what a trial makes worse is gated: what nobody asked to be watched cannot be found.
-fn is_watched(trial: &Trial, gated: &[Gated]) -> bool {
-    trial.worsens.is_none_or(|metric| gated.iter().any(|gated| gated.metric == metric))
+    /// What it makes worse.
+    pub fn worsens(self) -> Option<Metric> {
+        match self {
+            Self::Same => None,
+            Self::P50 | Self::Sync => Some(Metric::ResponseTimeP50),
+            Self::Cpu5 | Self::Cpu10 | Self::Cpu20 => Some(Metric::CpuPerEvent),
+            Self::P99 => Some(Metric::ResponseTimeP99),
+            Self::Query => Some(Metric::IdleSql),
+            Self::Memory => Some(Metric::MemoryPeak),
+        }
+    }
+
+    /// For people.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Same => "the same program",
+            Self::P50 => "10 % of p50 on every request",
+            Self::Cpu5 => "5 % CPU a request",
+            Self::Cpu10 => "10 % CPU a request",
+            Self::Cpu20 => "20 % CPU a request",
+            Self::P99 => "0.3 ms on 2 % of requests",
+            Self::Sync => "one more sync a batch (journal-first)",
+            Self::Query => "one more query a poll",
+            Self::Memory => "20 % memory",
+        }
+    }
+
+    fn fault(self, sizes: Sizes) -> Option<String> {
+        let fixed = |fault: &str| Some(fault.to_owned());
+        match self {
+            Self::Same => None,
+            Self::P50 => Some(format!("cpu={}ns", sizes.tenth_of_p50_ns.round())),
+            Self::Cpu5 => fixed("cpu=5%"),
+            Self::Cpu10 => fixed("cpu=10%"),
+            Self::Cpu20 => fixed("cpu=20%"),
+            Self::P99 => fixed("ack-delay=300us:0.02"),
+            Self::Sync => fixed("journal-sync=1"),
+            Self::Query => fixed("poll-query=1"),
+            Self::Memory => {
+                let fifth_mib = (sizes.memory_bytes_peak / 5.0 / f64::from(1 << 20)).round().max(1.0);
+                Some(format!("ballast={fifth_mib}MiB"))
+            }
+        }
+    }
+
+    fn trial(self, mode: &str, sizes: Sizes) -> Trial {
+        Trial {
+            name: self.title().to_owned(),
+            mode: if self == Self::Sync { "journal-first" } else { mode }.to_owned(),
+            faults: self.fault(sizes).into_iter().collect(),
+            worsens: self.worsens(),
+            must_be_found: !matches!(self, Self::Same | Self::Cpu5 | Self::Cpu10),
+            decisions: Vec::new(),
+        }
+    }
+
+    /// Whether it is decided on: of what nobody asked to be watched nothing can be found.
+    fn is_wanted(self, chosen: &[Self], gated: &[Gated]) -> bool {
+        let is_watched = |metric| gated.iter().any(|gated| gated.metric == metric);
+        (chosen.is_empty() || chosen.contains(&self)) && self.worsens().is_none_or(is_watched)
+    }
 }
 
 fn side(name: &'static str, mode: &str, wish: &Wish, faults: &[String]) -> Result<Side, SideError> {
@@ -237,6 +305,7 @@ mod tests {
 
     fn trial(worsens: Option<Metric>, made: usize) -> Trial {
         let decision = Decision {
+            faults: Vec::new(),
             outcome: GateOutcome::Pass,
             look: 1,
             flagged: Vec::new(),
@@ -259,17 +328,42 @@ mod tests {
             [(0, 0, Some(0)), (1, 0, Some(1)), (6, 1, Some(0)), (24, 1, Some(1)), (23, 2, Some(0)), (24, 2, None)]
         {
             let trials = [trial(None, same), trial(worse, slower)];
-            assert_eq!(furthest_behind(&trials, 24), expected, "{same} and {slower}");
+            assert_eq!(furthest_behind(&trials, 24, |_| true), expected, "{same} and {slower}");
+            let slower_alone = (slower < 2).then_some(1);
+            assert_eq!(furthest_behind(&trials, 24, |trial| trial.worsens.is_some()), slower_alone, "{slower} alone");
         }
     }
 
     #[test]
-    fn a_change_that_is_not_gated_is_not_tried_and_the_same_program_always_is() {
+    fn what_is_decided_on_is_what_was_chosen_and_is_gated() {
         let gated = [Gated { metric: Metric::ResponseTimeP50, margin: 0.05, required: true }];
-        for (worsens, expected) in
-            [(None, true), (Some(Metric::ResponseTimeP50), true), (Some(Metric::ResponseTimeP99), false)]
-        {
-            assert_eq!(is_watched(&trial(worsens, 0), &gated), expected, "{worsens:?}");
+        for (change, chosen, expected) in [
+            (Change::Same, &[][..], true),
+            (Change::P50, &[], true),
+            (Change::P99, &[], false),
+            (Change::P50, &[Change::P50], true),
+            (Change::Same, &[Change::P50], false),
+            (Change::P99, &[Change::P99], false),
+        ] {
+            assert_eq!(change.is_wanted(chosen, &gated), expected, "{change:?} of {chosen:?}");
         }
+    }
+
+    #[test]
+    fn each_change_has_a_name_and_a_fault_of_its_own() {
+        let sizes = Sizes { tenth_of_p50_ns: 2999.7, memory_bytes_peak: 30e6 };
+        let trials: Vec<Trial> =
+            Change::value_variants().iter().map(|change| change.trial("cache-first", sizes)).collect();
+        for (at, trial) in trials.iter().enumerate() {
+            assert!(
+                trials[..at].iter().all(|other| !other.is_like(trial) && other.faults != trial.faults),
+                "{trial:?}"
+            );
+        }
+        assert_eq!(Change::Cpu20.name(), "cpu-20");
+        assert_eq!(
+            (&trials[1].faults[..], &trials[8].faults[..]),
+            (&["cpu=3000ns".to_owned()][..], &["ballast=6MiB".to_owned()][..])
+        );
     }
 }

@@ -269,7 +269,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["--metric = p50=lots: is no margin", "allowed: 0% to 900%", "write one such as p50=5%"],
     ),
     ("gate --optional idle-sq", &["--optional = idle-sq: is no metric", "did you mean idle-sql?"]),
-    ("gate --rounds 7", &["--rounds = 7:", "allowed: even, 6 to 60", "choose"]),
+    ("gate --rounds 7", &["--rounds = 7:", "allowed: even, 6 to 100", "choose"]),
     ("gate --against a --baseline b", &["does not go with", "leave one of the two out"]),
     (
         "calibrate --rate-max 5",

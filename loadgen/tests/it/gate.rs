@@ -131,7 +131,7 @@ fn one_run_is_judged_by_its_objectives_and_a_file_that_is_none_is_refused() {
         (&[run, "--slo", "nonsense"], 2, "--slo"),
         (&[broken, "--slo", "response_time.p50 < 1s"], 2, "does not follow its schema"),
         (&["/nowhere.json"], 2, "/nowhere.json"),
-        (&["--rounds", "7"], 2, "even, 6 to 60"),
+        (&["--rounds", "7"], 2, "even, 6 to 100"),
         (&["--mode", "no-such-mode"], 2, "no-such-mode"),
         (&["--candidate", "/nowhere/loadgen serve"], 2, "cannot read the program"),
     ] {

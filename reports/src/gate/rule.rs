@@ -1,6 +1,7 @@
 //! What is fixed before the first round: the looks and what each may spend, the order of the sides, and when a pair is left out.
 
 use super::model::{Gated, Look, Order, Round, Rule, SpoiledRule};
+use super::rank;
 use crate::format;
 
 /// Probability of a false alarm of a whole gate run, over all its metrics and looks.
@@ -15,8 +16,8 @@ const PAIRS_OF_TWO_LOOKS_MIN: u32 = 16;
 /// Fewest pairs of which a test says anything at all.
 pub const PAIRS_MIN: u32 = 6;
 
-/// Most pairs of a gate run.
-pub const PAIRS_MAX: u32 = 60;
+/// Most pairs of a gate run: of more, chance is not counted exactly.
+pub const PAIRS_MAX: u32 = rank::PAIRS_MAX as u32;
 
 /// Most gated metrics: with more, each has to be so plain that nothing is found any more.
 pub const GATED_MAX: usize = 6;

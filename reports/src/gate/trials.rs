@@ -54,7 +54,7 @@ pub struct Trial {
     pub name: String,
     /// Mode of the reference server, on both sides.
     pub mode: String,
-    /// Faults of the candidate.
+    /// Faults of the candidate; where their size is measured first, those of the newest decisions.
     pub faults: Vec<String>,
     /// What it makes worse; `null`: nothing, it is the same program.
     pub worsens: Option<Metric>,
@@ -67,6 +67,9 @@ pub struct Trial {
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
+    /// Faults that the candidate had.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// In one word.
     pub outcome: GateOutcome,
     /// The look at which it was made.
@@ -90,13 +93,15 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// What a gate run came to.
+    /// What a gate run came to whose candidate had faults on purpose.
     pub fn of(gate: Gate) -> Self {
+        let faults = gate.candidate.faults.clone();
         let with = |outcome: GateOutcome| {
             let of = gate.metrics.iter().filter(move |result| result.gated && result.outcome == Some(outcome));
             of.map(|result| result.metric).collect::<Vec<_>>()
         };
         Self {
+            faults,
             outcome: gate.verdict.outcome,
             look: gate.verdict.look,
             flagged: gate.confirmation.as_ref().map(|again| again.flagged.clone()).unwrap_or_default(),
@@ -137,6 +142,11 @@ impl Share {
 }
 
 impl Trial {
+    /// Whether the two try the same thing. The size of the fault may differ: it is measured anew each time.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.name == other.name && self.mode == other.mode
+    }
+
     /// Decisions that were made: an invalid one (a machine too busy) says neither that something is worse nor that nothing is.
     pub fn decided(&self) -> Vec<&Decision> {
         self.decisions.iter().filter(|decision| decision.outcome != GateOutcome::Invalid).collect()
@@ -179,9 +189,12 @@ impl SelfTest {
         if load(&self.plan) != load(&other.plan) {
             return Err("its rounds were loaded otherwise".to_owned());
         }
-        for trial in other.trials {
-            let fits = |known: &&mut Trial| known.name == trial.name && known.mode == trial.mode;
-            match self.trials.iter_mut().find(fits) {
+        for mut trial in other.trials {
+            // Self-tests before each decision had its own told only what the first had.
+            for decision in trial.decisions.iter_mut().filter(|decision| decision.faults.is_empty()) {
+                decision.faults.clone_from(&trial.faults);
+            }
+            match self.trials.iter_mut().find(|known| known.is_like(&trial)) {
                 Some(known) => known.decisions.extend(trial.decisions),
                 None => self.trials.push(trial),
             }
@@ -279,6 +292,7 @@ mod tests {
 
     fn decision(outcome: GateOutcome, regressed: &[Metric]) -> Decision {
         Decision {
+            faults: Vec::new(),
             outcome,
             look: 1,
             flagged: Vec::new(),
@@ -352,6 +366,13 @@ mod tests {
         let mut sum = pass.clone();
         assert_eq!(sum.add(pass.clone()), Ok(()));
         assert_eq!(sum.trials[0].decisions.len(), 60);
+        let mut slower = test(&[], &[(1, GateOutcome::Pass, &[])]);
+        slower.trials[1].faults = vec!["cpu=3us".to_owned()];
+        assert_eq!(sum.add(slower.clone()), Ok(()));
+        slower.trials[1].decisions[0].faults = vec!["cpu=2us".to_owned()];
+        assert_eq!(sum.add(slower), Ok(()));
+        let doses = sum.trials[1].decisions.iter().map(|decision| decision.faults.join(" "));
+        assert_eq!(doses.collect::<Vec<_>>(), ["cpu=3us", "cpu=2us"], "each its own, or that of its test");
         let mut other = pass.clone();
         other.rule.seed = 99;
         assert_eq!(sum.clone().add(other.clone()), Ok(()), "each has its own seed");
