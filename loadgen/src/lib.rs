@@ -32,6 +32,7 @@ pub mod plan;
 pub mod pointer;
 pub mod poller;
 pub mod pool;
+pub mod priority;
 pub mod profile;
 pub mod progress;
 pub mod receiver;

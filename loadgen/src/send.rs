@@ -19,6 +19,7 @@ use crate::dialect::{Dialect, id_of, is_digest};
 use crate::exchange::{Answer, ExchangeError};
 use crate::pace::{Pacer, Pacing};
 use crate::pool::Pool;
+use crate::priority;
 use crate::recorder::{Sample, SampleOutcome, Samples};
 use crate::requests::{Next, Recent, Requests};
 use crate::schedule::{Due, Schedule};
@@ -48,6 +49,8 @@ pub struct Load {
     pub connections: usize,
     /// How to wait for what is due.
     pub pacing: Pacing,
+    /// Niceness of this thread while it sends; see [`reports::model::Plan::sender_nice`].
+    pub nice: i32,
     /// See [`reports::model::Plan::request_timeout_ms`].
     pub request_timeout: Duration,
     /// Set from outside to end early.
@@ -89,6 +92,8 @@ impl Load {
         let pool = Pool::open(self.destination.clone(), self.connections, self.clock)?;
         let begin_ns = self.wait_for_begin()?;
         let samples = begin(begin_ns)?;
+        // After `begin`, whose threads would have it too.
+        priority::take(self.nice)?;
         let log = Log { dialect, samples, recent: Recent::default(), durability: None, durability_known: false };
         let mut sending = Sending {
             clock: self.clock,

@@ -170,6 +170,7 @@ impl Steady<'_> {
             destination: self.destination.clone(),
             connections: self.resolved.connections() as usize,
             pacing: plan.pacing,
+            nice: plan.sender_nice,
             request_timeout: Duration::from_millis(plan.request_timeout_ms),
             stop: Arc::clone(self.stop),
         };

@@ -181,6 +181,9 @@ pub struct Plan {
     /// How the generator waits for what is due.
     #[serde(default)]
     pub pacing: Pacing,
+    /// Priority of the sending thread as a niceness, −20..=0: below 0 it goes before what else wants its processor, a server on this machine too.
+    #[serde(default)]
+    pub sender_nice: i32,
     /// Protocol of the load's connections.
     #[serde(default)]
     pub http: HttpVersion,

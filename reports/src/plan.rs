@@ -104,6 +104,12 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
     tell(plan.payload_sizes.is_some() || recorded, "payloads", &payloads);
     tell(plan.mix != Mix::default(), "operations", &operations);
     tell(plan.http != HttpVersion::Http1 || plan.tls_insecure, "protocol", &protocol);
+    tell(plan.sender_nice != 0, "generator", &|plan| {
+        let nice = plan.sender_nice;
+        format!(
+            "its sending thread went first (niceness {nice}): what shared its processor, a server too, waited for it"
+        )
+    });
     tell(plan.webhooks, "webhooks", &|_| {
         "delivered to a receiver that runs inside of the generator, on this machine".to_owned()
     });
@@ -199,6 +205,7 @@ mod tests {
         let peculiar = plan(|plan| {
             plan.mix = Mix { ingest: 0.9, batch: 0.06, inbox: 0.04, ack: 0.0 };
             (plan.http, plan.streams, plan.tls_insecure) = (HttpVersion::Http2, 8, true);
+            plan.sender_nice = -20;
             plan.faults = vec!["lose 1%".to_owned(), "stall 100ms".to_owned()];
             plan.replay = Some(replay(1.0));
             plan.payload_sizes = Some(PayloadSizes::Uniform { bytes_min: 100, bytes_max: 300 });
@@ -209,6 +216,7 @@ mod tests {
         payloads: 100 B to 300 B, each size equally often
         operations: ingest 90 %, batch of 10 events 6 %, inbox 4 %
         protocol: HTTP/2, 8 streams a connection; certificates NOT verified: anybody could have answered
+        generator: its sending thread went first (niceness -20): what shared its processor, a server too, waited for it
         faults of the server, as asked for: lose 1%, stall 100ms
         ");
     }

@@ -62,6 +62,7 @@ pub async fn begin(
         begin_at_ns: None,
         connections: plan.connections as usize,
         pacing: plan.pacing,
+        nice: plan.sender_nice,
         request_timeout: Duration::from_millis(plan.request_timeout_ms),
         stop: Arc::clone(&stop),
     };

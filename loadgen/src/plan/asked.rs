@@ -137,6 +137,18 @@ pub struct Asked {
     #[arg(long, value_enum, value_name = "HOW", help_heading = LOAD)]
     pub pacing: Option<AskedPacing>,
 
+    /// Niceness of the sending thread, -20 to 0: below 0 it goes before what else wants its processor [default: 0]
+    ///
+    /// Where generator and server share cores, events leave on time, and the server has what is left. Below 0 takes root or CAP_SYS_NICE
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = limit::SENDER_NICE.number(),
+        help_heading = LOAD
+    )]
+    pub sender_nice: Option<i32>,
+
     /// Certificate (PEM) of an authority to trust beside the system's, for https targets
     #[arg(long, value_name = "FILE", help_heading = CONNECTIONS)]
     pub tls_ca: Option<PathBuf>,
@@ -288,6 +300,7 @@ impl Asked {
             connections: self.connections.or(base.connections),
             streams: self.streams.or(base.streams),
             pacing: self.pacing.or(base.pacing),
+            sender_nice: self.sender_nice.or(base.sender_nice),
             tls_ca: self.tls_ca.or(base.tls_ca),
             tls_insecure: self.tls_insecure || base.tls_insecure,
             payload_bytes: self.payload_bytes.or(base.payload_bytes),

@@ -25,6 +25,8 @@ pub const RATE: Limit<f64> = Limit { min: 0.1, max: 200_000.0, unit: "events/s" 
 pub const RATE_SHARED_MAX: f64 = 2_000_000.0;
 /// `--replay-speed`
 pub const REPLAY_SPEED: Limit<f64> = Limit { min: 0.001, max: 1_000.0, unit: "times as fast" };
+/// `--sender-nice`
+pub const SENDER_NICE: Limit<i32> = Limit { min: -20, max: 0, unit: "(niceness)" };
 /// `--connections`
 pub const CONNECTIONS: Limit<u32> = Limit { min: 1, max: 10_000, unit: "connections" };
 /// `--streams`

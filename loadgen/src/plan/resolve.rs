@@ -14,6 +14,7 @@ use super::limit::{self, milliseconds};
 use super::spelling::{AskedSizes, Http};
 use super::{PlanError, Resolved, ServerBuild, profiled};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, Sizes};
+use crate::priority;
 use crate::profile::{DatabaseKind, Profile};
 use crate::replay::Timeline;
 
@@ -40,6 +41,7 @@ impl Asked {
         let tls_ca = self.tls_ca()?;
         let (keys, organizations) = self.organizations()?;
         self.check_webhooks()?;
+        let sender_nice = self.sender_nice()?;
         let share = limit::DUPLICATES_SHARE.check("--duplicates-share", self.duplicates_share.unwrap_or(0.0))?;
         let plan = model::Plan {
             name: self.name.unwrap_or_else(|| "default".to_owned()),
@@ -57,6 +59,7 @@ impl Asked {
             mix: self.mix.map_or_else(Mix::default, |asked| asked.0),
             batch_events: limit::BATCH_EVENTS.check("--batch-events", self.batch_events.unwrap_or(10))?,
             pacing: self.pacing.map_or_else(Default::default, Into::into),
+            sender_nice,
             http,
             connections: limit::CONNECTIONS.check("--connections", self.connections.unwrap_or(64))?,
             streams,
@@ -84,6 +87,15 @@ impl Asked {
         }
         let server = ServerBuild::default();
         Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca, server, part: None })
+    }
+
+    fn sender_nice(&self) -> Result<i32, PlanError> {
+        let nice = limit::SENDER_NICE.check("--sender-nice", self.sender_nice.unwrap_or(0))?;
+        priority::try_out(nice).map_err(|error| {
+            let problem = format!("this user may not go first ({error})");
+            wrong("--sender-nice", nice, problem, "run as root or with CAP_SYS_NICE, or leave it out")
+        })?;
+        Ok(nice)
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

@@ -62,6 +62,7 @@ fn a_plan_that_cannot_be_followed_ends_with_2_before_anything_is_started() {
         (vec!["--http", "3"], "1.1"),
         (vec!["--http", "2"], "is not spoken by the reference server"),
         (vec!["--pacing", "nap"], "hybrid"),
+        (vec!["--sender-nice", "5"], "-20 to 0"),
         (vec!["--samples", "/no/such/folder/samples.csv"], "--samples = /no/such/folder/samples.csv: No such file"),
         (vec!["--ledger-events-max", "0"], "1 to 1000000000 events"),
         (vec!["--replay", "/no/such.csv"], "cannot read the recording /no/such.csv"),

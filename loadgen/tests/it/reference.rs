@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Done, PATIENT, assert_ends_with, run};
+use crate::support::{Done, PATIENT, assert_ends_with, begin, run};
 use loadgen::reference::{Configuration, Reference, ReferenceError};
 use reports::model::{Role, Run, TargetResult};
 use sqlx::Connection;
@@ -215,4 +215,38 @@ fn a_killed_load_generator_leaves_no_server_behind() {
     child.kill().expect("a kill");
     child.wait().expect("an end");
     wait_until("the server ends", || (!std::path::Path::new(&format!("/proc/{server}/stat")).exists()).then_some(()));
+}
+
+/// Niceness of each thread of a process, by the thread's name.
+#[cfg(target_os = "linux")]
+fn niceness(pid: u32) -> std::collections::BTreeMap<String, i32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stat = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let of_stat = |stat: String| {
+        let (head, tail) = stat.rsplit_once(')')?;
+        // Of proc_pid_stat(5) the 19th field; what is behind the name begins with the third.
+        Some((head.split_once('(')?.1.to_owned(), tail.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    stat.filter_map(of_stat).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_sending_thread_goes_first_where_it_may_and_no_other_thread_does() {
+    let flags = ["--mode", "null", "--duration", "3s", "--sender-nice", "-5"];
+    if loadgen::priority::try_out(-5).is_err() {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("run").args(flags).output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("--sender-nice = -5: this user may not") && told.contains("CAP_SYS_NICE"), "{told}");
+        return;
+    }
+    let running = begin(&flags);
+    let niceness = wait_until("the sending thread goes first", || {
+        Some(niceness(running.id())).filter(|found| found.get("sender") == Some(&-5))
+    });
+    assert!(niceness.iter().all(|(name, nice)| name == "sender" || *nice >= 0), "{niceness:?}");
+    let done = running.end();
+    assert_eq!(done.run.plan.sender_nice, -5);
+    assert!(done.text.contains("generator: its sending thread went first (niceness -5)"), "{}", done.text);
 }
