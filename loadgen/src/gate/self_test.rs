@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use reports::format;
-use reports::gate::model::{GateOutcome, Gated, Metric, Rule};
+use reports::gate::model::{GateOutcome, Gated, Look, Metric, Rule};
+use reports::gate::rule::ALPHA;
 use reports::gate::trials::{Decision, SCHEMA, SelfTest, Trial};
 use reports::model::{Environment, Plan};
 use tokio::time::Instant;
@@ -24,12 +25,11 @@ use crate::progress::Progress;
 const SAME_PER_CHANGE: u32 = 6;
 /// The same for the other changes: those that are plain to see, or that need not be found.
 const SAME_PER_OTHER_CHANGE: u32 = 12;
-/// Pairs of rounds from which the size of some changes is taken.
-const SIZING_PAIRS: u32 = 19;
-/// Processor time on every request, as a share of the p50, by which it is found out how much of it makes the p50 a tenth longer. It takes
-/// less than a tenth, since whoever answers later also makes others wait; and not in proportion: sized by a half of the p50, what was to be
-/// 10 % came out as 12 to 15 %. So the probe is no larger than the noise of these pairs demands.
+/// Processor time on every request, as a share of the p50, by which it is first tried how much of it makes the p50 a tenth longer. It takes
+/// less than a tenth, since whoever answers later also makes others wait.
 const PROBE_SHARE: f64 = 0.2;
+/// Pairs of rounds for that; and for what came out, once more, since it is not in proportion.
+const SIZING_PAIRS: [u32; 2] = [12, 40];
 
 /// What a candidate may be worse by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -179,27 +179,32 @@ fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
 async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
     let silence = Progress::silent();
     let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
-    let plain = side("baseline", &wish.server.0, wish, &[])?;
-    let first = rounds.measure(&plain, wish.rule.seed, "size").await;
+    let first = rounds.measure(&side("baseline", &wish.server.0, wish, &[])?, wish.rule.seed, "size").await;
     let environment = Some(first.environment);
     let Some(p50_ns) = Metric::ResponseTimeP50.value(&first.round) else { return Ok((None, environment)) };
-    let probe_ns = (p50_ns * PROBE_SHARE).round();
-    let slowed = side("candidate", &wish.server.0, wish, &[format!("cpu={probe_ns}ns")])?;
-    let (mut slower_by, mut memory) = (Vec::new(), Vec::new());
-    for number in 0..SIZING_PAIRS {
-        let measured = rounds.measure(&plain, wish.rule.seed, &format!("size{number}")).await;
-        let probed = rounds.measure(&slowed, wish.rule.seed, &format!("size{number}s")).await;
-        let p50 = Metric::ResponseTimeP50.value(&measured.round).zip(Metric::ResponseTimeP50.value(&probed.round));
-        slower_by.extend(p50.map(|(plain, slowed)| slowed / plain - 1.0));
-        memory.extend(Metric::MemoryPeak.value(&measured.round));
-    }
-    let sizes = reports::stats::median(&slower_by).zip(reports::stats::median(&memory));
-    let sizes = sizes.map(|(slower_by, memory_bytes_peak)| Sizes {
+    let mut sizes = Sizes { tenth_of_p50_ns: p50_ns * PROBE_SHARE, memory_bytes_peak: 0.0 };
+    for (number, pairs) in (1..).zip(SIZING_PAIRS) {
+        let probe_ns = sizes.tenth_of_p50_ns.round();
+        let rule = Rule {
+            looks: vec![Look { pairs, alpha: ALPHA }],
+            pairs_extra_max: pairs / 2,
+            confirm: false,
+            ..wish.rule.clone()
+        };
+        let mut wanted = wanted(wish, &wish.server.0, &[format!("cpu={probe_ns}ns")], rule)?;
+        wanted.capacity = Duration::ZERO;
+        let gate = run(&wanted, &part_of(context, &format!("size{number}"))).await;
+        let p50 = gate.metrics.iter().find(|result| result.metric == Metric::ResponseTimeP50);
+        let memory: Vec<f64> = gate.pairs.iter().filter_map(|pair| Metric::MemoryPeak.value(&pair.baseline)).collect();
+        let slower_by = p50.and_then(|result| result.worse_by);
+        let Some((slower_by, memory_bytes_peak)) = slower_by.zip(reports::stats::median(&memory)) else {
+            return Ok((None, environment));
+        };
         // Nothing that is burnt before the answer makes it later by less than itself: what looks like that is noise.
-        tenth_of_p50_ns: probe_ns * 0.1 / slower_by.max(PROBE_SHARE),
-        memory_bytes_peak,
-    });
-    Ok((sizes, environment))
+        let tenth_of_p50_ns = probe_ns * 0.1 / slower_by.max(probe_ns / p50_ns);
+        sizes = Sizes { tenth_of_p50_ns, memory_bytes_peak };
+    }
+    Ok((Some(sizes), environment))
 }
 
 impl Change {
@@ -275,23 +280,26 @@ fn side(name: &'static str, mode: &str, wish: &Wish, faults: &[String]) -> Resul
     Side::of(name, None, faults, (mode, &wish.server.1))
 }
 
-async fn decide(wish: &Wish, trial: &Trial, number: u32, context: &Context) -> Result<Decision, SideError> {
-    let baseline = side("baseline", &trial.mode, wish, &[])?;
-    let candidate = side("candidate", &trial.mode, wish, &trial.faults)?;
+/// The reference server against itself with these faults.
+fn wanted(wish: &Wish, mode: &str, faults: &[String], rule: Rule) -> Result<Wanted, SideError> {
+    let (baseline, candidate) = (side("baseline", mode, wish, &[])?, side("candidate", mode, wish, faults)?);
     let plan =
         Plan { variants: vec![baseline.variant.clone(), candidate.variant.clone()], ..wish.resolved.plan.clone() };
+    let resolved = Resolved { plan, ..wish.resolved.clone() };
+    let rule = Rule { identical_allowed: true, ..rule };
+    Ok(Wanted { resolved, capacity: wish.capacity, baseline, candidate, rule, stored: None })
+}
+
+/// One gate run of many, that only the whole tells of.
+fn part_of(context: &Context, part: &str) -> Context {
+    Context { run_id: format!("{}.{part}", context.run_id), quiet: true, ..context.clone() }
+}
+
+async fn decide(wish: &Wish, trial: &Trial, number: u32, context: &Context) -> Result<Decision, SideError> {
     // Far apart, since the order of the sides takes the seeds that follow.
     let seed = wish.rule.seed.wrapping_add(u64::from(number) << 20);
-    let wanted = Wanted {
-        resolved: Resolved { plan, ..wish.resolved.clone() },
-        capacity: wish.capacity,
-        baseline,
-        candidate,
-        rule: Rule { seed, identical_allowed: true, ..wish.rule.clone() },
-        stored: None,
-    };
-    let context = Context { run_id: format!("{}.{number}", context.run_id), quiet: true, ..context.clone() };
-    let gate = run(&wanted, &context).await;
+    let wanted = wanted(wish, &trial.mode, &trial.faults, Rule { seed, ..wish.rule.clone() })?;
+    let gate = run(&wanted, &part_of(context, &number.to_string())).await;
     let mut decision = Decision::of(gate);
     if context.is_stopped() {
         // It did not end.
