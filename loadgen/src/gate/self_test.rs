@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use reports::format;
 use reports::gate::model::{GateOutcome, Gated, Look, Metric, Rule};
-use reports::gate::rule::ALPHA;
+use reports::gate::rule::{ALPHA, PAIRS_MAX, PAIRS_MIN};
 use reports::gate::trials::{Decision, SCHEMA, SelfTest, Trial};
 use reports::model::{Environment, Plan};
 use tokio::time::Instant;
@@ -28,8 +28,9 @@ const SAME_PER_OTHER_CHANGE: u32 = 12;
 /// Processor time on every request, as a share of the p50, by which it is first tried how much of it makes the p50 a tenth longer. It takes
 /// less than a tenth, since whoever answers later also makes others wait.
 const PROBE_SHARE: f64 = 0.2;
-/// Pairs of rounds for that; and for what came out, once more, since it is not in proportion.
-const SIZING_PAIRS: [u32; 2] = [12, 40];
+/// Pairs of rounds for that. What comes out is tried once more, since it is not in proportion, with two pairs for each decision on one program
+/// as far as chance is counted: with 40 in all, 10 % still came out as 9 to 12 %.
+const PROBE_PAIRS: u32 = PAIRS_MIN;
 
 /// What a candidate may be worse by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,9 +110,10 @@ pub async fn test(wish: &Wish, earlier: Vec<(String, SelfTest)>, context: &Conte
     let begin = Instant::now();
     let progress = context.progress(wish.time_max);
     progress.phase("sizing the changes", "measuring", None);
-    let (sizes, environment) = sizes(wish, context).await?;
     let changes = Change::value_variants().iter().copied();
-    let changes = changes.filter(|change| change.is_wanted(&wish.changes, &wish.rule.gated));
+    let changes: Vec<Change> = changes.filter(|change| change.is_wanted(&wish.changes, &wish.rule.gated)).collect();
+    let (sizes, environment) = sizes(wish, &changes, context).await?;
+    let trials = |sizes| changes.iter().map(|change| change.trial(&wish.server.0, sizes)).collect();
     let mut test = SelfTest {
         schema: SCHEMA.to_owned(),
         tool: measure::tool(),
@@ -122,8 +124,7 @@ pub async fn test(wish: &Wish, earlier: Vec<(String, SelfTest)>, context: &Conte
         environment,
         plan: Plan { variants: Vec::new(), ..wish.resolved.plan.clone() },
         rule: Rule { identical_allowed: true, ..wish.rule.clone() },
-        trials: sizes
-            .map_or_else(Vec::new, |sizes| changes.map(|change| change.trial(&wish.server.0, sizes)).collect()),
+        trials: sizes.map(trials).unwrap_or_default(),
     };
     let wanted = test.trials.clone();
     for (path, earlier) in earlier {
@@ -176,14 +177,22 @@ fn told(number: u32, trial: &Trial, decision: &Decision) -> String {
 }
 
 /// `None`: there is nothing to size a change by, since the server cannot be measured.
-async fn sizes(wish: &Wish, context: &Context) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
+async fn sizes(
+    wish: &Wish,
+    changes: &[Change],
+    context: &Context,
+) -> Result<(Option<Sizes>, Option<Environment>), SideError> {
     let silence = Progress::silent();
     let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
     let first = rounds.measure(&side("baseline", &wish.server.0, wish, &[])?, wish.rule.seed, "size").await;
     let environment = Some(first.environment);
     let Some(p50_ns) = Metric::ResponseTimeP50.value(&first.round) else { return Ok((None, environment)) };
     let mut sizes = Sizes { tenth_of_p50_ns: p50_ns * PROBE_SHARE, memory_bytes_peak: 0.0 };
-    for (number, pairs) in (1..).zip(SIZING_PAIRS) {
+    let stages = match changes.iter().any(|change| change.is_sized()) {
+        true => vec![PROBE_PAIRS, (2 * wish.decisions).clamp(PAIRS_MIN, PAIRS_MAX)],
+        false => Vec::new(),
+    };
+    for (number, &pairs) in (1..).zip(&stages) {
         let probe_ns = sizes.tenth_of_p50_ns.round();
         let rule = Rule {
             looks: vec![Look { pairs, alpha: ALPHA }],
@@ -256,6 +265,11 @@ impl Change {
                 Some(format!("ballast={fifth_mib}MiB"))
             }
         }
+    }
+
+    /// Whether the size of its fault is measured first.
+    fn is_sized(self) -> bool {
+        matches!(self, Self::P50 | Self::Memory)
     }
 
     fn trial(self, mode: &str, sizes: Sizes) -> Trial {
