@@ -25,11 +25,11 @@ use crate::progress::Progress;
 const SAME_PER_CHANGE: u32 = 6;
 /// The same for the other changes: those that are plain to see, or that need not be found.
 const SAME_PER_OTHER_CHANGE: u32 = 12;
-/// Processor time on every request, as a share of the p50, by which it is first tried how much of it makes the p50 a tenth longer. It takes
-/// less than a tenth, since whoever answers later also makes others wait.
+/// Processor time on every request, as a share of what it takes anyway, by which it is first tried how much of it makes the p50 a tenth
+/// longer. A share, since a slow phase of the machine makes more work slower, too: of a fixed time 10 % came out as 7 to 13 %.
 const PROBE_SHARE: f64 = 0.2;
-/// Pairs of rounds for that. What comes out is tried once more, since it is not in proportion, with two pairs for each decision on one program
-/// as far as chance is counted: with 40 in all, 10 % still came out as 9 to 12 %.
+/// Pairs of rounds for that. What comes out is tried once more, since it need not be in proportion, with two pairs for each decision on one
+/// program as far as chance is counted: with 40 in all, the tenth was uncertain by a sixth.
 const PROBE_PAIRS: u32 = PAIRS_MIN;
 
 /// What a candidate may be worse by.
@@ -80,8 +80,8 @@ pub struct Wish {
 /// What the reference server needs on this machine, as measured first.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
-    /// Processor time on every request that makes the p50 a tenth longer.
-    tenth_of_p50_ns: f64,
+    /// Processor time on every request, as a share of what it takes anyway, that makes the p50 a tenth longer.
+    tenth_of_p50_cpu_share: f64,
     memory_bytes_peak: f64,
 }
 
@@ -186,21 +186,20 @@ async fn sizes(
     let rounds = Rounds { resolved: &wish.resolved, capacity: Duration::ZERO, context, progress: &silence };
     let first = rounds.measure(&side("baseline", &wish.server.0, wish, &[])?, wish.rule.seed, "size").await;
     let environment = Some(first.environment);
-    let Some(p50_ns) = Metric::ResponseTimeP50.value(&first.round) else { return Ok((None, environment)) };
-    let mut sizes = Sizes { tenth_of_p50_ns: p50_ns * PROBE_SHARE, memory_bytes_peak: 0.0 };
+    let mut sizes = Sizes { tenth_of_p50_cpu_share: PROBE_SHARE, memory_bytes_peak: 0.0 };
     let stages = match changes.iter().any(|change| change.is_sized()) {
         true => vec![PROBE_PAIRS, (2 * wish.decisions).clamp(PAIRS_MIN, PAIRS_MAX)],
         false => Vec::new(),
     };
     for (number, &pairs) in (1..).zip(&stages) {
-        let probe_ns = sizes.tenth_of_p50_ns.round();
+        let probe = sizes.tenth_of_p50_cpu_share;
         let rule = Rule {
             looks: vec![Look { pairs, alpha: ALPHA }],
             pairs_extra_max: pairs / 2,
             confirm: false,
             ..wish.rule.clone()
         };
-        let mut wanted = wanted(wish, &wish.server.0, &[format!("cpu={probe_ns}ns")], rule)?;
+        let mut wanted = wanted(wish, &wish.server.0, &[cpu_share(probe)], rule)?;
         wanted.capacity = Duration::ZERO;
         let gate = run(&wanted, &part_of(context, &format!("size{number}"))).await;
         let p50 = gate.metrics.iter().find(|result| result.metric == Metric::ResponseTimeP50);
@@ -209,9 +208,9 @@ async fn sizes(
         let Some((slower_by, memory_bytes_peak)) = slower_by.zip(reports::stats::median(&memory)) else {
             return Ok((None, environment));
         };
-        // Nothing that is burnt before the answer makes it later by less than itself: what looks like that is noise.
-        let tenth_of_p50_ns = probe_ns * 0.1 / slower_by.max(probe_ns / p50_ns);
-        sizes = Sizes { tenth_of_p50_ns, memory_bytes_peak };
+        // An answer takes little but processor time, and whoever is late makes others wait: what looks like less than half is noise.
+        let tenth_of_p50_cpu_share = probe * 0.1 / slower_by.max(probe / 2.0);
+        sizes = Sizes { tenth_of_p50_cpu_share, memory_bytes_peak };
     }
     Ok((Some(sizes), environment))
 }
@@ -253,7 +252,7 @@ impl Change {
         let fixed = |fault: &str| Some(fault.to_owned());
         match self {
             Self::Same => None,
-            Self::P50 => Some(format!("cpu={}ns", sizes.tenth_of_p50_ns.round())),
+            Self::P50 => Some(cpu_share(sizes.tenth_of_p50_cpu_share)),
             Self::Cpu5 => fixed("cpu=5%"),
             Self::Cpu10 => fixed("cpu=10%"),
             Self::Cpu20 => fixed("cpu=20%"),
@@ -292,6 +291,11 @@ impl Change {
 
 fn side(name: &'static str, mode: &str, wish: &Wish, faults: &[String]) -> Result<Side, SideError> {
     Side::of(name, None, faults, (mode, &wish.server.1))
+}
+
+/// The fault that takes this share more processor time.
+fn cpu_share(share: f64) -> String {
+    format!("cpu={:.1}%", 100.0 * share)
 }
 
 /// The reference server against itself with these faults.
@@ -374,7 +378,7 @@ mod tests {
 
     #[test]
     fn each_change_has_a_name_and_a_fault_of_its_own() {
-        let sizes = Sizes { tenth_of_p50_ns: 2999.7, memory_bytes_peak: 30e6 };
+        let sizes = Sizes { tenth_of_p50_cpu_share: 0.1149, memory_bytes_peak: 30e6 };
         let trials: Vec<Trial> =
             Change::value_variants().iter().map(|change| change.trial("cache-first", sizes)).collect();
         for (at, trial) in trials.iter().enumerate() {
@@ -386,7 +390,7 @@ mod tests {
         assert_eq!(Change::Cpu20.name(), "cpu-20");
         assert_eq!(
             (&trials[1].faults[..], &trials[8].faults[..]),
-            (&["cpu=3000ns".to_owned()][..], &["ballast=6MiB".to_owned()][..])
+            (&["cpu=11.5%".to_owned()][..], &["ballast=6MiB".to_owned()][..])
         );
     }
 }
