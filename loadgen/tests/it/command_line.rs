@@ -194,7 +194,7 @@ fn what_is_no_number_is_told_flag_value_range_and_remedy_and_the_help_has_that_r
         let Some((min, rest)) = allowed.split_once(" to ") else { continue };
         let max = rest.split(' ').next().expect("an upper end");
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let numbers: Vec<&str> = help.split(|c: char| !c.is_ascii_digit() && !".%".contains(c)).collect();
+        let numbers: Vec<&str> = help.split(|c: char| !c.is_ascii_digit() && !".%-".contains(c)).collect();
         let is_there = |end: &str| end.rsplit(' ').next().is_some_and(|end| numbers.contains(&end));
         let says = |end: &str| is_there(end) || help.contains("whole number") || arg.is_hide_set();
         assert!(
