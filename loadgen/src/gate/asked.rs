@@ -340,6 +340,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_what_can() {
         for (flags, part) in [
             ("--rounds 7", "even, 6 to 100"),
+            ("--rounds 4", "even, 6 to 100"),
             ("--rounds 102", "even, 6 to 100"),
             ("--metric p98", "allowed: p50, p99, p99.9, capacity"),
             ("--metric p50=x", "allowed: 0% to 900%; write one such as p50=5%"),

@@ -225,7 +225,7 @@ impl SelfTest {
 
     fn rows(&self) -> Vec<[String; 8]> {
         let row = |trial: &Trial| {
-            let decided = trial.decided().len().max(1) as f64;
+            let decided = trial.decided().len() as f64;
             let pairs: usize =
                 trial.decided().iter().map(|decision| decision.pairs.len() + decision.pairs_again.len()).sum();
             let seconds: f64 = trial.decided().iter().map(|decision| decision.seconds).sum();
@@ -240,7 +240,10 @@ impl SelfTest {
                 (trial.with(GateOutcome::Pass) + trial.with(GateOutcome::Improved)).to_string(),
                 trial.with(GateOutcome::Inconclusive).to_string(),
                 trial.with(GateOutcome::Invalid).to_string(),
-                format!("{:.1} pairs, {:.0} s", pairs as f64 / decided, seconds / decided),
+                match decided > 0.0 {
+                    true => format!("{:.1} pairs, {:.0} s", pairs as f64 / decided, seconds / decided),
+                    false => String::new(),
+                },
             ]
         };
         self.trials.iter().map(row).collect()
@@ -358,6 +361,8 @@ mod tests {
             "{}",
             test.markdown()
         );
+        let undecided = "| slower | 0 of 0 (0 % to 100 %) | p50: 0 of 0 (0 % to 100 %) | 0 | 0 | 0 | 0 |  |";
+        assert!(test.markdown().contains(undecided), "no time and no pairs: {}", test.markdown());
     }
 
     #[test]
