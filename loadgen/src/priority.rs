@@ -3,14 +3,11 @@
 use std::io;
 use std::thread;
 
-/// Gives the calling thread this niceness, -20 (goes first) to 19; 0, with which threads begin, asks nothing of the system.
+/// Gives the calling thread this niceness, -20 (goes first) to 19.
 ///
 /// # Errors
-/// Below 0 without the right to it, or where a thread has no niceness of its own.
+/// Below what it has without the right to it, or where a thread has no niceness of its own.
 pub fn take(nice: i32) -> io::Result<()> {
-    if nice == 0 {
-        return Ok(());
-    }
     imp::take(nice)
 }
 
@@ -19,9 +16,6 @@ pub fn take(nice: i32) -> io::Result<()> {
 /// # Errors
 /// Those of [`take`].
 pub fn try_out(nice: i32) -> io::Result<()> {
-    if nice == 0 {
-        return Ok(());
-    }
     let tried = thread::Builder::new().spawn(move || take(nice))?;
     tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it panicked")))
 }

@@ -436,7 +436,7 @@ fn plan(
         mix: Mix::default(),
         batch_events: 10,
         pacing: Pacing::Hybrid,
-        sender_nice: 0,
+        sender_nice: None,
         http: HttpVersion::Http1,
         connections: 16,
         streams: 1,

@@ -181,9 +181,10 @@ pub struct Plan {
     /// How the generator waits for what is due.
     #[serde(default)]
     pub pacing: Pacing,
-    /// Priority of the sending thread as a niceness, −20..=0: below 0 it goes before what else wants its processor, a server on this machine too.
+    /// Priority of the sending thread as a niceness, −20..=−1: it goes before what else wants its processor, a server on this machine too.
+    /// `null`: as the generator was started.
     #[serde(default)]
-    pub sender_nice: i32,
+    pub sender_nice: Option<i32>,
     /// Protocol of the load's connections.
     #[serde(default)]
     pub http: HttpVersion,

@@ -104,8 +104,8 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
     tell(plan.payload_sizes.is_some() || recorded, "payloads", &payloads);
     tell(plan.mix != Mix::default(), "operations", &operations);
     tell(plan.http != HttpVersion::Http1 || plan.tls_insecure, "protocol", &protocol);
-    tell(plan.sender_nice != 0, "generator", &|plan| {
-        let nice = plan.sender_nice;
+    tell(plan.sender_nice.is_some(), "generator", &|plan| {
+        let nice = plan.sender_nice.unwrap_or(0);
         format!(
             "its sending thread went first (niceness {nice}): what shared its processor, a server too, waited for it"
         )
@@ -205,7 +205,7 @@ mod tests {
         let peculiar = plan(|plan| {
             plan.mix = Mix { ingest: 0.9, batch: 0.06, inbox: 0.04, ack: 0.0 };
             (plan.http, plan.streams, plan.tls_insecure) = (HttpVersion::Http2, 8, true);
-            plan.sender_nice = -20;
+            plan.sender_nice = Some(-20);
             plan.faults = vec!["lose 1%".to_owned(), "stall 100ms".to_owned()];
             plan.replay = Some(replay(1.0));
             plan.payload_sizes = Some(PayloadSizes::Uniform { bytes_min: 100, bytes_max: 300 });

@@ -89,13 +89,15 @@ impl Asked {
         Ok(Resolved { plan, keys, postgres_url, profiles, replay: timeline, tls_ca, server, part: None })
     }
 
-    fn sender_nice(&self) -> Result<i32, PlanError> {
-        let nice = limit::SENDER_NICE.check("--sender-nice", self.sender_nice.unwrap_or(0))?;
+    fn sender_nice(&self) -> Result<Option<i32>, PlanError> {
+        let Some(nice) = self.sender_nice else { return Ok(None) };
+        let nice = limit::SENDER_NICE.check("--sender-nice", nice)?;
         priority::try_out(nice).map_err(|error| {
             let problem = format!("this user may not go first ({error})");
             wrong("--sender-nice", nice, problem, "run as root or with CAP_SYS_NICE, or leave it out")
         })?;
-        Ok(nice)
+        // With a niceness of 0 nothing is asked of the system.
+        Ok((nice != 0).then_some(nice))
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

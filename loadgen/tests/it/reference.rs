@@ -247,6 +247,6 @@ fn the_sending_thread_goes_first_where_it_may_and_no_other_thread_does() {
     });
     assert!(niceness.iter().all(|(name, nice)| name == "sender" || *nice >= 0), "{niceness:?}");
     let done = running.end();
-    assert_eq!(done.run.plan.sender_nice, -5);
+    assert_eq!(done.run.plan.sender_nice, Some(-5));
     assert!(done.text.contains("generator: its sending thread went first (niceness -5)"), "{}", done.text);
 }
