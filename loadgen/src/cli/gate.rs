@@ -236,7 +236,7 @@ fn time_max(asked: &gate::asked::Asked) -> Duration {
 fn test_gate(asked: &gate::asked::Asked, wanted: gate::Wanted, output: &Output) -> Result<u8, Failure> {
     let wish = gate::self_test::Wish {
         decisions: decisions(asked),
-        changes: asked.changes.clone(),
+        changes: asked.changes().to_vec(),
         time_max: time_max(asked),
         server: (asked.mode.clone(), asked.polling.clone()),
         resolved: wanted.resolved,

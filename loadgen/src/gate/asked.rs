@@ -24,6 +24,11 @@ const RULE: &str = "By which rule";
 const ROUNDS: &str = "Each round";
 const SELF_TEST: &str = "Testing the gate itself";
 
+/// What is decided on with `--quick`: changes that are plainly there, and whose size need not be measured first.
+const CHANGES_QUICK: [Change; 3] = [Change::Same, Change::Cpu20, Change::Query];
+/// What is gated with `--quick`: neither p99, of which half a second has too few events, nor capacity, which takes another phase.
+const METRICS_QUICK: [Metric; 4] = [Metric::ResponseTimeP50, Metric::CpuPerEvent, Metric::MemoryPeak, Metric::IdleSql];
+
 /// Largest margin: ten times as much.
 const MARGIN_MAX: f64 = 9.0;
 
@@ -71,16 +76,10 @@ pub struct Asked {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = rounds, help_heading = RULE)]
     pub rounds: u32,
 
-    /// What is gated, and how much worse does not count (0% to 900%): up to six metrics
+    /// What is gated, and how much worse does not count (0% to 900%): up to six metrics [default: p50,p99,capacity,cpu,memory,idle-sql]
     ///
-    /// p50, p99, p99.9, capacity, durable, cpu, memory, idle-sql
-    #[arg(
-        long = "metric",
-        value_name = "METRIC[=MARGIN],…",
-        value_delimiter = ',',
-        default_value = "p50,p99,capacity,cpu,memory,idle-sql",
-        help_heading = RULE
-    )]
+    /// p50, p99, p99.9, capacity, durable, cpu, memory, idle-sql; with --quick, p50,cpu,memory,idle-sql is the default
+    #[arg(long = "metric", value_name = "METRIC[=MARGIN],…", value_delimiter = ',', help_heading = RULE)]
     pub metrics: Vec<AskedMetric>,
 
     /// Gated metrics that may stay undecided without leaving the gate open (exit 4)
@@ -105,27 +104,27 @@ pub struct Asked {
     #[arg(long, value_name = "DATABASE", default_value = "sqlite", help_heading = COMPARED)]
     pub database: String,
 
-    /// Events per second that are offered in every round, 0.1 to 200000 [default: 4000; with --self-test 8000]
+    /// Events per second that are offered in every round, 0.1 to 200000 [default: 4000; with --self-test 8000, with --quick 4000]
     ///
     /// About two thirds of what the baseline can do, or less
     #[arg(long, value_name = "PER_S", value_parser = limit::RATE.number(), help_heading = ROUNDS)]
     pub rate: Option<f64>,
 
-    /// Length of the warm-up of a round, 0s to 24h [default: 1s; with --self-test 300ms]
+    /// Length of the warm-up of a round, 0s to 24h [default: 1s; with --self-test 300ms, with --quick 100ms]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub warmup: Option<Span>,
 
-    /// Length of the measured window of a round, 100ms to 24h [default: 3s; with --self-test 1300ms]
+    /// Length of the measured window of a round, 100ms to 24h [default: 3s; with --self-test 1300ms, with --quick 500ms]
     ///
     /// p99 takes 10,000 events in it, p99.9 100,000
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub duration: Option<Span>,
 
-    /// Length of the window in which SQL statements are counted while nothing comes; 0s leaves it out [default: 2s; with --self-test 500ms]
+    /// Length of the window in which SQL statements are counted while nothing comes; 0s leaves it out [default: 2s; with --self-test 500ms, with --quick 300ms]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub idle: Option<Span>,
 
-    /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms]
+    /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms, with --quick 0s]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub capacity: Option<Span>,
 
@@ -152,7 +151,9 @@ pub struct Asked {
     )]
     pub self_test: bool,
 
-    /// The same in a few minutes, with fewer decisions
+    /// The same in a few minutes, with fewer decisions and shorter rounds
+    ///
+    /// Of half a second: with those metrics that so short a round can tell, and those changes whose size need not be measured first
     #[arg(long, requires = "self_test", help_heading = SELF_TEST)]
     pub quick: bool,
 
@@ -162,7 +163,7 @@ pub struct Asked {
     #[arg(long, value_name = "N", requires = "self_test", value_parser = DECISIONS.within(), help_heading = SELF_TEST)]
     pub decisions: Option<u32>,
 
-    /// Changes that are decided on [default: each whose metric is gated]
+    /// Changes that are decided on [default: each whose metric is gated; with --quick same,cpu-20,query]
     #[arg(long = "change", value_name = "CHANGE,…", value_delimiter = ',', requires = "self_test", help_heading = SELF_TEST)]
     pub changes: Vec<Change>,
 
@@ -197,28 +198,49 @@ pub struct Lengths {
 impl Asked {
     /// What was asked for, and the defaults for the rest.
     pub fn lengths(&self) -> Lengths {
-        let ms = |asked: Option<Span>, usual: u64, short: u64| {
-            asked.unwrap_or(Span(Duration::from_millis(if self.self_test { short } else { usual })))
+        let ms = |asked: Option<Span>, usual: u64, self_test: u64, quick: u64| {
+            asked.unwrap_or(Span(Duration::from_millis(self.usual(usual, self_test, quick))))
         };
         Lengths {
-            rate_per_s: self.rate.unwrap_or(if self.self_test { 8_000.0 } else { 4_000.0 }),
-            warmup: ms(self.warmup, 1_000, 300),
-            duration: ms(self.duration, 3_000, 1_300),
-            idle: ms(self.idle, 2_000, 500),
-            capacity: ms(self.capacity, 1_000, 400),
+            rate_per_s: self.rate.unwrap_or(self.usual(4_000.0, 8_000.0, 4_000.0)),
+            warmup: ms(self.warmup, 1_000, 300, 100),
+            duration: ms(self.duration, 3_000, 1_300, 500),
+            idle: ms(self.idle, 2_000, 500, 300),
+            capacity: ms(self.capacity, 1_000, 400, 0),
         }
+    }
+
+    /// What the self-test decides on; none: all whose metric is gated.
+    pub fn changes(&self) -> &[Change] {
+        if self.changes.is_empty() && self.quick { &CHANGES_QUICK } else { &self.changes }
+    }
+
+    /// That of three which fits what is asked for.
+    fn usual<T>(&self, gate: T, self_test: T, quick: T) -> T {
+        match (self.self_test, self.quick) {
+            (_, true) => quick,
+            (true, false) => self_test,
+            (false, false) => gate,
+        }
+    }
+
+    fn metrics(&self) -> Vec<AskedMetric> {
+        if !self.metrics.is_empty() {
+            return self.metrics.clone();
+        }
+        let metrics = self.usual(&Metric::DEFAULT[..], &Metric::DEFAULT, &METRICS_QUICK);
+        metrics.iter().map(|&metric| AskedMetric { metric, margin: None }).collect()
     }
 
     /// By which rule is decided; what is wrong with it, as a sentence.
     pub fn rule(&self) -> Result<Rule, String> {
         let mut gated: Vec<Gated> = Vec::new();
-        for AskedMetric { metric, margin } in &self.metrics {
-            if gated.iter().any(|known| known.metric == *metric) {
+        for AskedMetric { metric, margin } in self.metrics() {
+            if gated.iter().any(|known| known.metric == metric) {
                 return Err(format!("--metric = {}: it is there twice; leave one out", metric.name()));
             }
-            let required = self.optional.iter().all(|optional| optional.metric != *metric);
-            let margin = margin.unwrap_or(metric.margin_default());
-            gated.push(Gated { metric: *metric, margin, required });
+            let required = self.optional.iter().all(|optional| optional.metric != metric);
+            gated.push(Gated { metric, margin: margin.unwrap_or(metric.margin_default()), required });
         }
         if !(1..=GATED_MAX).contains(&gated.len()) {
             return Err(format!(
@@ -236,7 +258,7 @@ impl Asked {
             let (name, phase) =
                 (unmeasured.metric.name(), if unmeasured.metric == Metric::Capacity { "capacity" } else { "idle" });
             return Err(format!(
-                "--metric = {name}: needs the phase that --{phase} 0s leaves out; leave one of the two out"
+                "--metric = {name}: needs the phase that --{phase} 0s leaves out, and --quick, too; leave it out, or give --{phase} a length"
             ));
         }
         if let Some(unknown) = self.optional.iter().find(|asked| gated.iter().all(|gated| gated.metric != asked.metric))
@@ -337,6 +359,26 @@ mod tests {
     }
 
     #[test]
+    fn a_quick_self_test_gates_what_its_short_rounds_can_tell() {
+        let asked = |flags: &str| {
+            let arguments = ["gate", "--self-test"].into_iter().chain(flags.split_whitespace());
+            let asked = Flags::try_parse_from(arguments).unwrap().asked;
+            let gated =
+                asked.rule().unwrap().gated.iter().map(|gated| gated.metric.name()).collect::<Vec<_>>().join(",");
+            let lengths = asked.lengths();
+            (gated, lengths.duration.0.as_millis(), lengths.capacity.0.as_millis(), asked.changes().len())
+        };
+        for (flags, expected) in [
+            ("", ("p50,p99,capacity,cpu,memory,idle-sql", 1_300, 400, 0)),
+            ("--quick", ("p50,cpu,memory,idle-sql", 500, 0, 3)),
+            ("--quick --metric capacity --capacity 1s --change same", ("capacity", 500, 1_000, 1)),
+        ] {
+            let (gated, duration_ms, capacity_ms, changes) = expected;
+            assert_eq!(asked(flags), (gated.to_owned(), duration_ms, capacity_ms, changes), "{flags:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_what_can() {
         for (flags, part) in [
             ("--rounds 7", "even, 6 to 100"),
@@ -348,6 +390,10 @@ mod tests {
             ("--metric p50,p50", "it is there twice"),
             ("--metric p50,p99,p99.9,capacity,durable,cpu,memory", "7 are gated; allowed: 1 to 6"),
             ("--metric capacity --capacity 0s", "needs the phase that --capacity 0s leaves out"),
+            (
+                "--self-test --quick --metric capacity",
+                "leaves out, and --quick, too; leave it out, or give --capacity a length",
+            ),
             ("--self-test --metric p50 --change p99", "makes p99 worse, which is not gated; name it in --metric too"),
             ("--self-test --change p90", "[possible values: same, p50, cpu-5"),
             ("--metric p50 --optional p99", "it is not gated; name it in --metric too"),
