@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
 
+use super::secrets::without_secrets;
 use super::{Cli, Command, help};
 use crate::nearest::did_you_mean;
 use crate::plan::Asked;
@@ -20,8 +21,6 @@ use crate::plan::Asked;
 const PREFIX: &str = "LOADGEN_";
 /// Between several values in one variable, where the flag has no separator of its own.
 const SEPARATOR: char = ';';
-/// What takes the place of a secret.
-const STRUCK_OUT: &str = "***";
 
 /// See the module.
 #[derive(Debug)]
@@ -249,53 +248,9 @@ fn flags_of(error: &clap::Error) -> Vec<String> {
     all.map(|text| text.split_whitespace().next().unwrap_or_default().to_owned()).collect()
 }
 
-fn without_secrets(words: impl Iterator<Item = String>) -> Vec<String> {
-    let mut key_follows = false;
-    let strike_out = |word: String| {
-        if std::mem::replace(&mut key_follows, word == "--api-key") {
-            return STRUCK_OUT.to_owned();
-        }
-        if let Some((name, _)) =
-            word.split_once('=').filter(|(name, _)| matches!(*name, "--api-key" | "LOADGEN_API_KEY"))
-        {
-            return format!("{name}={STRUCK_OUT}");
-        }
-        let (flag, value) = word.split_at(word.find("=postgres").map_or(0, |at| at + 1));
-        let mut url = value.parse::<url::Url>().ok().filter(|url| url.password().is_some());
-        if let Some(url) = &mut url {
-            // It has a password, so it can have another.
-            let _ = url.set_password(Some(STRUCK_OUT));
-        }
-        url.map_or_else(|| word.clone(), |url| format!("{flag}{url}"))
-    };
-    words.map(strike_out).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_and_passwords_do_not_reach_the_result() {
-        for (given, shown) in [
-            ("loadgen run --api-key mr_live_x --rate 5", "loadgen run --api-key *** --rate 5"),
-            ("loadgen run --api-key=mr_live_x", "loadgen run --api-key=***"),
-            ("env LOADGEN_API_KEY=mr_live_x loadgen run", "env LOADGEN_API_KEY=*** loadgen run"),
-            (
-                "env LOADGEN_DATABASE=postgres://me:secret@h/db loadgen",
-                "env LOADGEN_DATABASE=postgres://me:***@h/db loadgen",
-            ),
-            ("--database postgres://me:secret@h/db", "--database postgres://me:***@h/db"),
-            ("--database=postgres://me:secret@h/db", "--database=postgres://me:***@h/db"),
-            (
-                "--target http://127.0.0.1:1 --database postgres://me@h/db",
-                "--target http://127.0.0.1:1 --database postgres://me@h/db",
-            ),
-        ] {
-            let words = given.split(' ').map(str::to_owned);
-            assert_eq!(without_secrets(words).join(" "), shown);
-        }
-    }
 
     #[test]
     fn a_flag_is_typed_with_its_value_behind_it_or_in_it_and_not_behind_two_dashes() {

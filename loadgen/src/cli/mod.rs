@@ -1,8 +1,8 @@
 //! Commands and exit codes. Each command is a file: its flags, its examples, and what turns them into a call of what does the work.
 //!
 //! `invocation` reads the command line and gives every flag its environment variable, `help` is what `--help` teaches, `mistakes` what a
-//! wrong command line is told; `forecast` says what will be done, `output` is where all of it goes, and
-//! `terminal` what is printed.
+//! wrong command line is told; `forecast` says what will be done, `output` is where all of it goes, `terminal` what is
+//! printed, and `secrets` what is struck out of it.
 //!
 //! A command is added with its file, which has `EXAMPLES`, `Arguments` and `run`, a variant of `Command` and an arm in `run`.
 
@@ -39,6 +39,7 @@ mod output;
 mod plans;
 mod report;
 mod run;
+mod secrets;
 mod shell;
 mod terminal;
 

@@ -6,6 +6,7 @@ use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 
+use super::secrets::without_passwords;
 use super::{EXIT_INTERNAL, Failure};
 
 /// Whether output has colours.
@@ -35,9 +36,9 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const GREEN: Style = AnsiColor::Green.on_default().bold();
 
-/// Tells what went wrong.
+/// Tells what went wrong, and no password.
 pub(super) fn tell_error(sentence: &str) {
-    eprintln!("{RED}error:{RED:#} {sentence}");
+    eprintln!("{RED}error:{RED:#} {}", without_passwords(sentence));
 }
 
 /// Tells what may be a mistake, and stops nothing.

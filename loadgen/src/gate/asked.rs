@@ -104,27 +104,27 @@ pub struct Asked {
     #[arg(long, value_name = "DATABASE", default_value = "sqlite", help_heading = COMPARED)]
     pub database: String,
 
-    /// Events per second that are offered in every round, 0.1 to 200000 [default: 4000; with --self-test 8000, with --quick 4000]
+    /// Events per second that are offered in every round, 0.1 to 200000 [default: 4000; with --self-test 8000, --quick 4000]
     ///
     /// About two thirds of what the baseline can do, or less
     #[arg(long, value_name = "PER_S", value_parser = limit::RATE.number(), help_heading = ROUNDS)]
     pub rate: Option<f64>,
 
-    /// Length of the warm-up of a round, 0s to 24h [default: 1s; with --self-test 300ms, with --quick 100ms]
+    /// Length of the warm-up of a round, 0s to 24h [default: 1s; with --self-test 300ms, --quick 100ms]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub warmup: Option<Span>,
 
-    /// Length of the measured window of a round, 100ms to 24h [default: 3s; with --self-test 1300ms, with --quick 500ms]
+    /// Length of the measured window of a round, 100ms to 24h [default: 3s; with --self-test 1300ms, --quick 500ms]
     ///
     /// p99 takes 10,000 events in it, p99.9 100,000
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub duration: Option<Span>,
 
-    /// Length of the window in which SQL statements are counted while nothing comes; 0s leaves it out [default: 2s; with --self-test 500ms, with --quick 300ms]
+    /// Window in which SQL statements are counted while nothing comes; 0s leaves it out [default: 2s; with --self-test 500ms, --quick 300ms]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub idle: Option<Span>,
 
-    /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms, with --quick 0s]
+    /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms, --quick 0s]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub capacity: Option<Span>,
 

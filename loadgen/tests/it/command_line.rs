@@ -258,6 +258,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "crash --database postgres//me:hunter2@h",
         &["--database = postgres: is no database", "allowed: sqlite, postgres"],
     ),
+    (
+        "run --otlp http://me:hunter2@h",
+        &["--otlp = http://me:***@h: has more than host, port and path", "give the base URL"],
+    ),
     ("conform --rule I99", &["--rule = I99: is no rule of the contract", "allowed: ", "choose one or more"]),
     (
         "conform --database mysql://me:hunter2@h",
