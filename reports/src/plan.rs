@@ -104,8 +104,9 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
     tell(plan.payload_sizes.is_some() || recorded, "payloads", &payloads);
     tell(plan.mix != Mix::default(), "operations", &operations);
     tell(plan.http != HttpVersion::Http1 || plan.tls_insecure, "protocol", &protocol);
-    tell(plan.sender_nice.is_some(), "generator", &|plan| {
-        let nice = plan.sender_nice.unwrap_or(0);
+    // For a day, 0 was what `null` is now.
+    let nice = plan.sender_nice.unwrap_or(0);
+    tell(nice != 0, "generator", &|_| {
         format!(
             "its sending thread went first (niceness {nice}): what shared its processor, a server too, waited for it"
         )
@@ -202,6 +203,7 @@ mod tests {
     #[test]
     fn only_what_is_peculiar_is_told_beside_the_numbers() {
         assert_eq!(peculiarities(&plan(|_| {})), Vec::<String>::new());
+        assert_eq!(peculiarities(&plan(|plan| plan.sender_nice = Some(0))), Vec::<String>::new());
         let peculiar = plan(|plan| {
             plan.mix = Mix { ingest: 0.9, batch: 0.06, inbox: 0.04, ack: 0.0 };
             (plan.http, plan.streams, plan.tls_insecure) = (HttpVersion::Http2, 8, true);

@@ -198,8 +198,8 @@ pub struct Lengths {
 impl Asked {
     /// What was asked for, and the defaults for the rest.
     pub fn lengths(&self) -> Lengths {
-        let ms = |asked: Option<Span>, usual: u64, self_test: u64, quick: u64| {
-            asked.unwrap_or(Span(Duration::from_millis(self.usual(usual, self_test, quick))))
+        let ms = |asked: Option<Span>, gate: u64, self_test: u64, quick: u64| {
+            asked.unwrap_or(Span(Duration::from_millis(self.usual(gate, self_test, quick))))
         };
         Lengths {
             rate_per_s: self.rate.unwrap_or(self.usual(4_000.0, 8_000.0, 4_000.0)),
@@ -375,6 +375,22 @@ mod tests {
         ] {
             let (gated, duration_ms, capacity_ms, changes) = expected;
             assert_eq!(asked(flags), (gated.to_owned(), duration_ms, capacity_ms, changes), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_tells_the_metrics_and_changes_that_are_there_unless_told_otherwise() {
+        let flags = <Flags as clap::CommandFactory>::command();
+        let help_of = |arg: &clap::Arg| arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
+        let help = flags.get_arguments().filter_map(help_of).collect::<Vec<_>>().join("\n");
+        let metrics = |metrics: &[Metric]| metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(",");
+        let changes = CHANGES_QUICK.map(Change::name).join(",");
+        for part in [
+            format!("[default: {}]", metrics(&Metric::DEFAULT)),
+            format!("with --quick, {} is the default", metrics(&METRICS_QUICK)),
+            format!("with --quick {changes}]"),
+        ] {
+            assert!(help.contains(&part), "{part}: {help}");
         }
     }
 
