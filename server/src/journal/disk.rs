@@ -12,7 +12,8 @@ pub trait Disk: Send + Sync + 'static {
     type File: DiskFile;
     /// Names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// A file of so many zeros, in the place of one that may have had the name. Neither the file nor its name need survive before they are synced.
+    /// A file with room for so many bytes, which are zeros as far as anybody wrote any, in the place of one that may have had the name.
+    /// Neither the file nor its name need survive before they are synced.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
     /// An existing file.
     fn open(&self, name: &str) -> io::Result<Self::File>;
@@ -36,8 +37,6 @@ pub trait DiskFile: Send + 'static {
 
 /// Name of the file that is locked for as long as a server uses the folder.
 const LOCK: &str = "lock";
-/// Zeros are written in pieces of so many bytes.
-const ZEROS_BYTES: usize = 1 << 20;
 
 /// A real folder, which is this process's alone for as long as the value lives.
 #[derive(Debug)]
@@ -93,15 +92,6 @@ impl Disk for Folder {
             // A full disk says so here, before a byte is written.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
-        }
-        // Allocated is not enough: ext4 notes for each block whether it was ever written, and noting that at the first write would make
-        // each sync a change of metadata, too.
-        let zeros = vec![0; ZEROS_BYTES];
-        let mut offset = 0;
-        while offset < bytes {
-            let piece = usize::try_from(bytes - offset).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
-            file.write_all_at(&zeros[..piece], offset)?;
-            offset += piece as u64;
         }
         Ok(file)
     }

@@ -20,7 +20,7 @@ pub(super) trait Supply<F> {
 
 impl<D: Disk> Supply<D::File> for Segments<D> {
     fn next(&mut self) -> Result<Segment<D::File>, NoSegment> {
-        self.prepare()
+        self.prepare(&mut drop)
     }
 
     fn seal(&mut self, sealed: Sealed) {

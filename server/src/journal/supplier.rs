@@ -1,5 +1,6 @@
 //! The thread that makes segments ahead, so that the one that syncs batches need not, and retires those that the store has all of.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -15,6 +16,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much lower the priority of this thread is: nobody waits for it unless a segment fills up faster than one is made.
 const NICE: i32 = 10;
+
+/// How many times as long as a piece of a new segment took to be written nothing of it is written: it takes a tenth of the disk's time.
+const REST_FACTOR: u32 = 9;
+
+/// The longest such rest: with it a segment of 16 MiB takes 3 s on a disk that is slow.
+const REST_MAX: Duration = Duration::from_millis(50);
 
 enum Message {
     Next,
@@ -44,13 +51,15 @@ impl<F: Send + 'static> Supplier<F> {
         watch: impl Watch,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (messages, inbox) = channel();
+        let (messages, received) = channel();
         let (outbox, replies) = sync_channel(1);
-        let worker = Worker { segments, ready: None, is_short: false, watch, metrics };
+        // Whoever sends the first event should not have to wait for a segment.
+        let inbox = Inbox { received, early: VecDeque::new(), is_waited_for: true };
+        let worker = Worker { segments, inbox, ready: None, is_short: false, watch, metrics };
         let work = move || {
             // On Linux the priority is the thread's; 0 is the calling one. Where it is refused, the thread is only less polite.
             let _ = rustix::process::setpriority_process(None, NICE);
-            worker.run(&inbox, &outbox);
+            worker.run(&outbox);
         };
         let thread = thread::Builder::new().name("journal-segments".into()).spawn(work)?;
         Ok((Self { messages, replies }, thread))
@@ -74,8 +83,45 @@ impl<F> Supply<F> for Supplier<F> {
     }
 }
 
+/// What the thread is asked, and whether somebody waits for it.
+struct Inbox {
+    received: Receiver<Message>,
+    /// Received during a rest.
+    early: VecDeque<Message>,
+    /// Nothing rests any more.
+    is_waited_for: bool,
+}
+
+impl Inbox {
+    /// The next message; an error when there is none in time, or never will be.
+    fn next(&mut self, timeout: Option<Duration>) -> Result<Message, RecvTimeoutError> {
+        self.is_waited_for = false;
+        match (self.early.pop_front(), timeout) {
+            (Some(message), _) => Ok(message),
+            (None, Some(timeout)) => self.received.recv_timeout(timeout),
+            (None, None) => self.received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Leaves the disk to others after a piece that took so long, until somebody asks for something.
+    fn rest(&mut self, took: Duration) {
+        if self.is_waited_for {
+            return;
+        }
+        match self.received.recv_timeout(took.saturating_mul(REST_FACTOR).min(REST_MAX)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.is_waited_for = true,
+            Ok(message) => {
+                self.early.push_back(message);
+                self.is_waited_for = true;
+            }
+        }
+    }
+}
+
 struct Worker<D: Disk, W> {
     segments: Segments<D>,
+    inbox: Inbox,
     ready: Option<Segment<D::File>>,
     /// There was no room at the last try.
     is_short: bool,
@@ -84,27 +130,23 @@ struct Worker<D: Disk, W> {
 }
 
 impl<D: Disk, W: Watch> Worker<D, W> {
-    fn run(mut self, inbox: &Receiver<Message>, outbox: &SyncSender<Reply<D::File>>) {
-        if let Err(error) = self.serve(inbox, outbox) {
+    fn run(mut self, outbox: &SyncSender<Reply<D::File>>) {
+        if let Err(error) = self.serve(outbox) {
             self.watch.broken(&error);
             // Whoever asks from now on is told that this thread has ended.
         }
     }
 
     /// Ends well when nobody can ask any more.
-    fn serve(&mut self, inbox: &Receiver<Message>, outbox: &SyncSender<Reply<D::File>>) -> Result<(), DiskError> {
+    fn serve(&mut self, outbox: &SyncSender<Reply<D::File>>) -> Result<(), DiskError> {
         loop {
             self.prefetch()?;
-            let message = if self.is_short || self.segments.has_sealed() {
-                inbox.recv_timeout(LOOK_INTERVAL)
-            } else {
-                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            match message {
+            let looks = self.is_short || self.segments.has_sealed();
+            match self.inbox.next(looks.then_some(LOOK_INTERVAL)) {
                 Ok(Message::Seal(sealed)) => self.segments.seal(sealed),
                 Ok(Message::Next) => {
                     // One that failed before is tried again: what stood in the way may be gone.
-                    let reply = self.ready.take().map_or_else(|| self.segments.prepare(), Ok);
+                    let reply = self.ready.take().map_or_else(|| self.segments.prepare(&mut drop), Ok);
                     if outbox.send(reply).is_err() {
                         return Ok(());
                     }
@@ -120,7 +162,8 @@ impl<D: Disk, W: Watch> Worker<D, W> {
         if self.ready.is_some() {
             return Ok(());
         }
-        match self.segments.prepare() {
+        let Self { segments, inbox, .. } = self;
+        match segments.prepare(&mut |took| inbox.rest(took)) {
             Ok(segment) => {
                 self.ready = Some(segment);
                 self.is_short = false;
@@ -130,5 +173,32 @@ impl<D: Disk, W: Watch> Worker<D, W> {
             Err(_) => self.is_short = true,
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_ends_the_rests_and_is_answered_after_who_asked_before() {
+        let (messages, received) = channel();
+        let mut inbox = Inbox { received, early: VecDeque::new(), is_waited_for: false };
+        let seal = |number| Message::Seal(Sealed { number, bytes: 1, hold: Arc::default() });
+        messages.send(seal(1)).unwrap();
+        messages.send(seal(2)).unwrap();
+        inbox.rest(Duration::ZERO);
+        assert!(inbox.is_waited_for);
+        // As long as rests can be: were there one, the test would take minutes.
+        (0..5_000).for_each(|_| inbox.rest(Duration::MAX));
+        for expected in [1, 2] {
+            let message = inbox.next(None);
+            assert!(matches!(message, Ok(Message::Seal(Sealed { number, .. })) if number == expected));
+        }
+        assert!(matches!(inbox.next(Some(Duration::ZERO)), Err(RecvTimeoutError::Timeout)));
+        assert!(!inbox.is_waited_for, "and rests again");
+        drop(messages);
+        inbox.rest(Duration::MAX);
+        assert!(inbox.is_waited_for, "the end is waited for, too");
     }
 }

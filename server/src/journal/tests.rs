@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::format::{self, BatchWriter, Damage, Header, RECORDS_START};
 use super::log::{Appended, Log, LogSettings};
 use super::recovery::{RecoveryError, recover};
-use super::segments::{NoSegment, Sealed, Segments, Sizes, segment_name};
+use super::segments::{NoSegment, PIECE_BYTES, Sealed, Segments, Sizes, segment_name};
 use super::simulated::{Fault, Image, Simulated, SimulatedFile};
 use crate::config::JournalSync;
 use crate::event::Event;
@@ -249,6 +249,24 @@ fn segments_that_wait_for_the_store_are_bounded_and_go_when_it_has_them() {
     holds.clear();
     log.append([event(1_000)].iter(), &metrics).expect("the store has taken all");
     assert_eq!(recover(&*disk).expect("recovers").segments.len(), 1);
+}
+
+#[test]
+fn a_new_segment_is_written_and_synced_in_pieces_with_rests_between_them_and_a_used_one_is_not_written_again() {
+    let disk = Arc::new(Simulated::default());
+    let segment_bytes = 3 * PIECE_BYTES as u64 + 1;
+    let sizes = Sizes { segment_bytes, bytes_max: 10 * segment_bytes };
+    let mut segments = Segments::open(Arc::clone(&disk), sizes, 1, Vec::new()).expect("opens");
+    let (mut operations, mut rests) = (disk.operations(), 0);
+    let first = segments.prepare(&mut |_| {
+        // Before the first one the file is made, too.
+        assert_eq!(disk.operations() - operations, if rests == 0 { 3 } else { 2 }, "one write and one sync");
+        (operations, rests) = (disk.operations(), rests + 1);
+    });
+    let first = first.expect("room");
+    assert_eq!((rests, disk.bytes(&segment_name(1)).len() as u64), (3, segment_bytes));
+    segments.seal(Sealed { number: 1, bytes: first.bytes, hold: Hold::default() });
+    segments.prepare(&mut |_| panic!("a spare needs no rest")).expect("made of the first one");
 }
 
 /// Five batches in one segment, the length of each, and the disk.

@@ -27,8 +27,10 @@ use super::{
 use crate::event::Event;
 use crate::metrics::{Metrics, Statement};
 
-/// The WAL is copied back into the database when it has this many pages of 4 KiB (16 MiB).
-const WAL_AUTOCHECKPOINT_PAGES: u32 = 4_000;
+/// The WAL is copied back into the database when it has this many pages of 4 KiB (2 MiB). While the copy is synced, whatever else is on that
+/// disk waits: with 4,000 pages journal-first at 10,000 events/s stood still for 9 ms each time, and its p99.9 was 6.3 ms in place of
+/// 2.0 ms. Smaller copies write 15 % more, and db-first commits as many events a second.
+const WAL_AUTOCHECKPOINT_PAGES: u32 = 500;
 
 /// Page cache of each connection, in KiB (SQLite takes it as a negative number of KiB).
 const CACHE_KIB: u32 = 8 * 1024;
