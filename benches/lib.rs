@@ -1,4 +1,4 @@
-//! Floor 3 of the map: the benches (one file per hot module), the tests that the map and the rules of size are true, and
+//! Floor 4 of the map: the benches (one file per hot module), the tests that the map and the rules of size are true, and
 //! the fuzz targets over their seeds.
 //!
 //! A picture of the structure that nothing checks is soon a picture of something else.

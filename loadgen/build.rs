@@ -16,7 +16,7 @@ fn main() {
     for path in ["src", "Cargo.toml", "../Cargo.lock", "../Cargo.toml", "../server/migrations"] {
         println!("cargo::rerun-if-changed={path}");
     }
-    for member in ["otlp", "reports", "server"] {
+    for member in ["otlp", "reports", "scheduling", "server"] {
         println!("cargo::rerun-if-changed=../{member}/src");
         println!("cargo::rerun-if-changed=../{member}/Cargo.toml");
     }

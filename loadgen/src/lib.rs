@@ -1,4 +1,4 @@
-//! Floor 2 of the map: the load generator. [`serve`] alone knows the server's code; everything else meets a target over HTTP.
+//! Floor 3 of the map: the load generator. [`serve`] alone knows the server's code; everything else meets a target over HTTP.
 //!
 //! Read [`send`] first: it is what the rest is there for.
 

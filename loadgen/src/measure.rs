@@ -595,6 +595,7 @@ impl Measurement<'_> {
         let faults = plan.faults.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]);
         // The receiver of its webhooks is at 127.0.0.1.
         let leave = plan.webhooks.then(|| "--webhook-private-addresses".to_owned());
+        let realtime = plan.realtime.filter(|who| who.has_server()).map(|_| "--realtime".to_owned());
         let followed = self.context.telemetry.iter().flat_map(|telemetry| telemetry.server_flags());
         Configuration {
             mode: self.variant.mode.as_deref().unwrap_or("cache-first"),
@@ -602,7 +603,12 @@ impl Measurement<'_> {
             postgres_url: self.resolved.postgres_url.as_deref(),
             database_name: self.database_name(),
             program: self.resolved.server.program.as_deref(),
-            flags: faults.chain(leave).chain(followed).chain(self.resolved.server.flags.iter().cloned()).collect(),
+            flags: faults
+                .chain(leave)
+                .chain(realtime)
+                .chain(followed)
+                .chain(self.resolved.server.flags.iter().cloned())
+                .collect(),
         }
     }
 

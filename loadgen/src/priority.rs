@@ -1,55 +1,50 @@
-//! How soon a thread gets a processor that others want too.
+//! How soon the sending thread gets a processor that others want too.
 
 use std::io;
 use std::thread;
 
-/// Gives the calling thread this niceness, -20 (goes first) to 19.
-///
-/// # Errors
-/// Below what it has without the right to it, or where a thread has no niceness of its own.
-pub fn take(nice: i32) -> io::Result<()> {
-    imp::take(nice)
+use reports::model::Plan;
+use scheduling::Urgency;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// As the generator was started.
+    AsStarted,
+    /// With this niceness, -20 (goes first) to 19.
+    Nice(i32),
+    /// Before every other thread of the machine.
+    Realtime,
 }
 
-/// Whether [`take`] would work, found out on a thread that ends at once.
-///
-/// # Errors
-/// Those of [`take`].
-pub fn try_out(nice: i32) -> io::Result<()> {
-    let tried = thread::Builder::new().spawn(move || take(nice))?;
-    tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it panicked")))
-}
-
-#[cfg(target_os = "linux")]
-mod imp {
-    use std::io;
-
-    pub fn take(nice: i32) -> io::Result<()> {
-        // On Linux the niceness is the thread's, and `None` the calling one.
-        Ok(rustix::process::setpriority_process(None, nice)?)
+impl Priority {
+    /// What a plan asks for; see [`Plan::sender_nice`] and [`Plan::realtime`].
+    pub fn of(plan: &Plan) -> Self {
+        match (plan.realtime, plan.sender_nice) {
+            (Some(who), _) if who.has_sender() => Self::Realtime,
+            (_, Some(nice)) => Self::Nice(nice),
+            (_, None) => Self::AsStarted,
+        }
     }
-}
 
-#[cfg(not(target_os = "linux"))]
-mod imp {
-    use std::io;
-
-    pub fn take(_: i32) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "here a niceness is that of a whole process"))
+    /// Gives it to the calling thread.
+    ///
+    /// # Errors
+    /// Without the right to it, or where threads have no such thing.
+    pub fn take(self) -> io::Result<()> {
+        match self {
+            Self::AsStarted => Ok(()),
+            Self::Nice(nice) => scheduling::renice(nice),
+            Self::Realtime => scheduling::take(Urgency::Sending),
+        }
     }
-}
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_niceness_is_that_of_one_thread() {
-        let of_this = || rustix::process::getpriority_process(None).expect("a niceness");
-        let before = of_this();
-        let taken = thread::spawn(move || take(before + 1).map(|()| of_this()));
-        assert_eq!(taken.join().expect("no panic").expect("anybody may go later"), before + 1);
-        try_out(before + 1).expect("anybody may go later");
-        assert_eq!(of_this(), before);
+    /// Whether [`Priority::take`] would work, found out on a thread that ends at once.
+    ///
+    /// # Errors
+    /// Those of [`Priority::take`].
+    pub fn try_out(self) -> io::Result<()> {
+        let tried = thread::Builder::new().spawn(move || self.take())?;
+        tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it panicked")))
     }
 }

@@ -19,7 +19,7 @@ use crate::dialect::{Dialect, id_of, is_digest};
 use crate::exchange::{Answer, ExchangeError};
 use crate::pace::{Pacer, Pacing};
 use crate::pool::Pool;
-use crate::priority;
+use crate::priority::Priority;
 use crate::recorder::{Sample, SampleOutcome, Samples};
 use crate::requests::{Next, Recent, Requests};
 use crate::schedule::{Due, Schedule};
@@ -49,8 +49,8 @@ pub struct Load {
     pub connections: usize,
     /// How to wait for what is due.
     pub pacing: Pacing,
-    /// Niceness of this thread while it sends, `None`: what it has; see [`reports::model::Plan::sender_nice`].
-    pub nice: Option<i32>,
+    /// How soon this thread gets a processor while it sends.
+    pub priority: Priority,
     /// See [`reports::model::Plan::request_timeout_ms`].
     pub request_timeout: Duration,
     /// Set from outside to end early.
@@ -93,7 +93,7 @@ impl Load {
         let begin_ns = self.wait_for_begin()?;
         let samples = begin(begin_ns)?;
         // After `begin`, whose threads would have it too.
-        self.nice.map_or(Ok(()), priority::take)?;
+        self.priority.take()?;
         let log = Log { dialect, samples, recent: Recent::default(), durability: None, durability_known: false };
         let mut sending = Sending {
             clock: self.clock,

@@ -26,6 +26,7 @@ use crate::observe::process::{ProcessState, ProcessUsage, cpu_s_of_all, with_des
 use crate::observe::prometheus::Scrape;
 use crate::payload::Payloads;
 use crate::plan::Resolved;
+use crate::priority::Priority;
 use crate::progress::Progress;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
@@ -170,7 +171,7 @@ impl Steady<'_> {
             destination: self.destination.clone(),
             connections: self.resolved.connections() as usize,
             pacing: plan.pacing,
-            nice: plan.sender_nice,
+            priority: Priority::of(plan),
             request_timeout: Duration::from_millis(plan.request_timeout_ms),
             stop: Arc::clone(self.stop),
         };

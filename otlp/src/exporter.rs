@@ -38,7 +38,6 @@ const SPANS_AT_ONCE: usize = 2_048;
 /// Bytes of an answer that are read; it has a count and a sentence at most.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How much lower the priority of the exporting thread is than that of the one that started it (Linux, where each thread has its own).
-#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
 /// What can be set.
@@ -192,9 +191,7 @@ impl Running {
             is_drop_told: false,
         };
         let thread = thread::Builder::new().name("otlp".into()).spawn(move || {
-            #[cfg(target_os = "linux")]
-            // Where it is refused, exporting is only less polite.
-            let _ = rustix::process::setpriority_process(None, NICE);
+            scheduling::go_later(NICE);
             runtime.block_on(task.run(stopped));
         })?;
         Ok(Self { exporter: Exporter { queue, tally }, stop, thread: Some(thread) })

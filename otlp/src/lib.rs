@@ -1,4 +1,4 @@
-//! Floor 0 of the map: how a request is followed from one program to the next, and how what each saw of it gets to a receiver.
+//! Floor 1 of the map: how a request is followed from one program to the next, and how what each saw of it gets to a receiver.
 //!
 //! [`context`] is the header that travels with a request (W3C Trace Context), [`span`] what is told of one piece of work, [`metric`] of many;
 //! [`exporter`] takes both without ever waiting, and sends them over OTLP/HTTP on a thread of its own. The messages are those of the

@@ -437,6 +437,7 @@ fn plan(
         batch_events: 10,
         pacing: Pacing::Hybrid,
         sender_nice: None,
+        realtime: None,
         http: HttpVersion::Http1,
         connections: 16,
         streams: 1,

@@ -185,6 +185,9 @@ pub struct Plan {
     /// `null`: as the generator was started.
     #[serde(default)]
     pub sender_nice: Option<i32>,
+    /// Who goes before every other thread of the machine (`SCHED_RR`). `null`: nobody.
+    #[serde(default)]
+    pub realtime: Option<Realtime>,
     /// Protocol of the load's connections.
     #[serde(default)]
     pub http: HttpVersion,
@@ -393,6 +396,30 @@ pub enum Pacing {
     Hybrid,
     /// Never sleep: a core for the generator alone.
     Spin,
+}
+
+/// Whose threads get a processor before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Realtime {
+    /// The thread that sends.
+    Sender,
+    /// Those of the reference server that answer, and its journal's.
+    Server,
+    /// All of these; the sender first.
+    Both,
+}
+
+impl Realtime {
+    /// Whether the sending thread is among them.
+    pub fn has_sender(self) -> bool {
+        matches!(self, Self::Sender | Self::Both)
+    }
+
+    /// Whether the reference server is.
+    pub fn has_server(self) -> bool {
+        matches!(self, Self::Server | Self::Both)
+    }
 }
 
 /// What results that do not say it had.

@@ -1,7 +1,7 @@
 //! What was asked for, in words: the one place where the table and the page get the sentences of a plan from.
 
 use crate::format;
-use crate::model::{Arrivals, HttpVersion, Mix, PayloadSizes, Plan, Replay, Shape};
+use crate::model::{Arrivals, HttpVersion, Mix, PayloadSizes, Plan, Realtime, Replay, Shape};
 
 /// `Poisson, 1 000/s`; `constant, ramp from 100/s to 5 000/s, 2 550/s on average`; `closed loop`.
 pub fn arrivals(plan: &Plan) -> String {
@@ -111,6 +111,13 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
             "its sending thread went first (niceness {nice}): what shared its processor, a server too, waited for it"
         )
     });
+    tell(plan.realtime.is_some_and(Realtime::has_sender), "generator", &|_| {
+        "its sending thread went before every other thread of the machine (SCHED_RR)".to_owned()
+    });
+    tell(plan.realtime.is_some_and(Realtime::has_server), "server", &|_| {
+        "the threads that answer, and the journal's, went before all others of the machine but the sender (SCHED_RR)"
+            .to_owned()
+    });
     tell(plan.webhooks, "webhooks", &|_| {
         "delivered to a receiver that runs inside of the generator, on this machine".to_owned()
     });
@@ -201,13 +208,25 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_is_told_who_went_before_all_others() {
+        let told = |realtime| peculiarities(&plan(|plan| plan.realtime = Some(realtime)));
+        let (of_sender, of_server) = (told(Realtime::Sender), told(Realtime::Server));
+        assert!(
+            of_sender[0].starts_with("generator: its sending thread")
+                && of_server[0].starts_with("server: the threads")
+        );
+        assert_eq!((of_sender.len(), of_server.len()), (1, 1));
+        assert_eq!(told(Realtime::Both), [of_sender, of_server].concat());
+    }
+
+    #[test]
     fn only_what_is_peculiar_is_told_beside_the_numbers() {
         assert_eq!(peculiarities(&plan(|_| {})), Vec::<String>::new());
         assert_eq!(peculiarities(&plan(|plan| plan.sender_nice = Some(0))), Vec::<String>::new());
         let peculiar = plan(|plan| {
             plan.mix = Mix { ingest: 0.9, batch: 0.06, inbox: 0.04, ack: 0.0 };
             (plan.http, plan.streams, plan.tls_insecure) = (HttpVersion::Http2, 8, true);
-            plan.sender_nice = Some(-20);
+            (plan.sender_nice, plan.realtime) = (Some(-20), Some(Realtime::Server));
             plan.faults = vec!["lose 1%".to_owned(), "stall 100ms".to_owned()];
             plan.replay = Some(replay(1.0));
             plan.payload_sizes = Some(PayloadSizes::Uniform { bytes_min: 100, bytes_max: 300 });
@@ -219,6 +238,7 @@ mod tests {
         operations: ingest 90 %, batch of 10 events 6 %, inbox 4 %
         protocol: HTTP/2, 8 streams a connection; certificates NOT verified: anybody could have answered
         generator: its sending thread went first (niceness -20): what shared its processor, a server too, waited for it
+        server: the threads that answer, and the journal's, went before all others of the machine but the sender (SCHED_RR)
         faults of the server, as asked for: lose 1%, stall 100ms
         ");
     }

@@ -256,6 +256,12 @@ pub struct Settings {
     /// Let webhooks lead to loopback, private and other addresses that are not the public internet
     #[arg(long, env = "INGEST_WEBHOOK_PRIVATE_ADDRESSES", help_heading = "Webhooks")]
     pub webhook_private_addresses: bool,
+    /// Let the threads that answer, and the journal's, go before every other thread of the machine
+    ///
+    /// For a server that shares its processors: the slowest answers wait for a processor. Whatever else wants those processors waits for
+    /// the server. Takes root, CAP_SYS_NICE or an rtprio limit of 2 (Linux, SCHED_RR)
+    #[arg(long, env = "INGEST_REALTIME", help_heading = "What to serve")]
+    pub realtime: bool,
     /// Stop, as on SIGTERM, when standard input ends: a parent that is killed then leaves no orphan
     #[arg(long, env = "INGEST_EXIT_WITH_STDIN", help_heading = "What to serve")]
     pub exit_with_stdin: bool,

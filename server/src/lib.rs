@@ -1,4 +1,4 @@
-//! Floor 1 of the map: the reference event-ingestion server.
+//! Floor 2 of the map: the reference event-ingestion server.
 
 pub mod alive;
 pub mod app;

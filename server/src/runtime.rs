@@ -87,6 +87,12 @@ pub enum ServeError {
         "cannot use the Redis of --queue: {0}; check that it runs there, and that the user and the password are right"
     )]
     Queue(#[from] QueueError),
+    /// --realtime
+    #[error(
+        "--realtime: this process may not let threads go before others ({0}); run it as root or with CAP_SYS_NICE, raise its rtprio \
+         limit to 2 (ulimit -r 2), or leave --realtime out"
+    )]
+    Realtime(io::Error),
     /// Threads, signals.
     #[error("the system refused something that the server needs to run: {0}")]
     System(#[from] io::Error),
@@ -229,6 +235,9 @@ async fn stdin_ended(wanted: bool) {
 /// Starts a server and returns once it listens.
 pub fn start(settings: Settings) -> Result<Running, ServeError> {
     settings.validate()?;
+    if settings.realtime {
+        scheduling::try_out(scheduling::Urgency::Journal).map_err(ServeError::Realtime)?;
+    }
     raise_file_limit(settings.limits.connections_max + FILES_BESIDES_CONNECTIONS);
     let listen = |error| ServeError::Listen { address: settings.listen, error };
     let listener = TcpListener::bind(settings.listen).map_err(listen)?;
@@ -304,7 +313,7 @@ impl Server {
         let Parts { app, store, processor, deliveries, writer, drain, sending } = parts?;
         let (stop_accepting, stopped) = watch::channel(false);
         let (end_threads, end) = watch::channel(false);
-        let (answerers, threads) = answering_threads(settings.http_threads(), &end)?;
+        let (answerers, threads) = answering_threads(settings.http_threads(), settings.realtime, &end)?;
         let (alive, accepting) = alive();
         let runtime = answerers[0].runtime.clone();
         let accept = http::serve(Arc::clone(&app), listener, answerers, stopped);
@@ -462,21 +471,27 @@ fn background(mode: Mode) -> io::Result<Runtime> {
     builder.worker_threads(BACKGROUND_THREADS).thread_name("background").enable_all();
     if matches!(mode, Mode::CacheFirst | Mode::JournalFirst) {
         builder.on_thread_start(|| {
-            // On Linux the priority is the thread's; 0 is the calling one. Where it is refused, persisting is only less polite.
-            let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
+            scheduling::go_later(BACKGROUND_NICE);
         });
     }
     builder.build()
 }
 
 /// Starts the threads that answer; each lives until `end`.
-fn answering_threads(threads: usize, end: &watch::Receiver<bool>) -> io::Result<(Vec<Answerer>, Vec<JoinHandle<()>>)> {
+fn answering_threads(
+    threads: usize,
+    realtime: bool,
+    end: &watch::Receiver<bool>,
+) -> io::Result<(Vec<Answerer>, Vec<JoinHandle<()>>)> {
     let (mut answerers, mut joins) = (Vec::with_capacity(threads), Vec::with_capacity(threads));
     for index in 0..threads {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         answerers.push(Answerer { runtime: runtime.handle().clone(), connections: Arc::new(AtomicUsize::new(0)) });
         let mut end = end.clone();
         let answer = move || {
+            if realtime {
+                scheduling::take_or_log(scheduling::Urgency::Answering);
+            }
             let _ = runtime.block_on(end.wait_for(|end| *end));
         };
         joins.push(thread::Builder::new().name(format!("answer-{index}")).spawn(answer)?);
@@ -619,8 +634,12 @@ async fn open_journal(
     let missing = missing.iter().map(|event| event.id).collect();
     let syncs_extra = fault::journal_syncs(&settings.faults());
     let panics = fault::panics(&settings.faults(), Part::Journal);
-    let settings =
-        JournalSettings { syncs_extra, panics, ..JournalSettings::new(settings.journal_sync, &settings.limits) };
+    let settings = JournalSettings {
+        syncs_extra,
+        panics,
+        realtime: settings.realtime,
+        ..JournalSettings::new(settings.journal_sync, &settings.limits)
+    };
     let journal = opened.start(&missing, Arc::clone(pending), settings, Arc::clone(metrics))?;
     dedup.warm(rows, true, now_us());
     Ok(journal)

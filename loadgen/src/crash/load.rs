@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::connection::Destination;
 use crate::payload::Payloads;
+use crate::priority::Priority;
 use crate::recorder::{self, Acknowledged, Recorder, Recording, Snapshot};
 use crate::requests::{Mix, Requests};
 use crate::schedule::{Schedule, ScheduleSpec};
@@ -62,7 +63,7 @@ pub async fn begin(
         begin_at_ns: None,
         connections: plan.connections as usize,
         pacing: plan.pacing,
-        nice: plan.sender_nice,
+        priority: Priority::of(plan),
         request_timeout: Duration::from_millis(plan.request_timeout_ms),
         stop: Arc::clone(&stop),
     };

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::PlanError;
 use super::limit;
-use super::spelling::{Arrivals, AskedMix, AskedPacing, AskedShape, AskedSizes, Http, ShapeKind, Span};
+use super::spelling::{Arrivals, AskedMix, AskedPacing, AskedRealtime, AskedShape, AskedSizes, Http, ShapeKind, Span};
 use crate::shard::Shard;
 
 /// Headings of the flags in `--help`.
@@ -148,6 +148,14 @@ pub struct Asked {
         help_heading = LOAD
     )]
     pub sender_nice: Option<i32>,
+
+    /// Who gets a processor before every other thread of the machine [default: nobody]
+    ///
+    /// Where generator and server share cores, most of the slowest percent of the response times is waiting for a processor. Those named here
+    /// wait for each other alone, and whatever else runs there has what is left. Takes root, CAP_SYS_NICE or an rtprio limit of 3 (Linux,
+    /// SCHED_RR)
+    #[arg(long, value_enum, value_name = "WHO", help_heading = LOAD)]
+    pub realtime: Option<AskedRealtime>,
 
     /// Certificate (PEM) of an authority to trust beside the system's, for https targets
     #[arg(long, value_name = "FILE", help_heading = CONNECTIONS)]
@@ -301,6 +309,7 @@ impl Asked {
             streams: self.streams.or(base.streams),
             pacing: self.pacing.or(base.pacing),
             sender_nice: self.sender_nice.or(base.sender_nice),
+            realtime: self.realtime.or(base.realtime),
             tls_ca: self.tls_ca.or(base.tls_ca),
             tls_insecure: self.tls_insecure || base.tls_insecure,
             payload_bytes: self.payload_bytes.or(base.payload_bytes),
@@ -333,6 +342,9 @@ impl Asked {
         }
         if self.api_key.is_some() || self.keys_file.is_some() {
             (base.api_key, base.keys_file, base.organizations) = (None, None, None);
+        }
+        if matches!(self.realtime, Some(AskedRealtime::Sender | AskedRealtime::Both)) {
+            base.sender_nice = None;
         }
         if self.http == Some(Http::Http1) {
             base.streams = None;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum as _;
 use reports::model::{self, HttpVersion, Mix, PayloadSizes};
 use reports::objective;
 
@@ -14,7 +15,7 @@ use super::limit::{self, milliseconds};
 use super::spelling::{AskedSizes, Http};
 use super::{PlanError, Resolved, ServerBuild, profiled};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, Sizes};
-use crate::priority;
+use crate::priority::Priority;
 use crate::profile::{DatabaseKind, Profile};
 use crate::replay::Timeline;
 
@@ -42,6 +43,7 @@ impl Asked {
         let (keys, organizations) = self.organizations()?;
         self.check_webhooks()?;
         let sender_nice = self.sender_nice()?;
+        let realtime = self.realtime()?;
         let share = limit::DUPLICATES_SHARE.check("--duplicates-share", self.duplicates_share.unwrap_or(0.0))?;
         let plan = model::Plan {
             name: self.name.unwrap_or_else(|| "default".to_owned()),
@@ -60,6 +62,7 @@ impl Asked {
             batch_events: limit::BATCH_EVENTS.check("--batch-events", self.batch_events.unwrap_or(10))?,
             pacing: self.pacing.map_or_else(Default::default, Into::into),
             sender_nice,
+            realtime,
             http,
             connections: limit::CONNECTIONS.check("--connections", self.connections.unwrap_or(64))?,
             streams,
@@ -92,12 +95,35 @@ impl Asked {
     fn sender_nice(&self) -> Result<Option<i32>, PlanError> {
         let Some(nice) = self.sender_nice else { return Ok(None) };
         let nice = limit::SENDER_NICE.check("--sender-nice", nice)?;
-        priority::try_out(nice).map_err(|error| {
+        Priority::Nice(nice).try_out().map_err(|error| {
             let problem = format!("this user may not go first ({error})");
             wrong("--sender-nice", nice, problem, "run as root or with CAP_SYS_NICE, or leave it out")
         })?;
         // With a niceness of 0 nothing is asked of the system.
         Ok((nice != 0).then_some(nice))
+    }
+
+    fn realtime(&self) -> Result<Option<model::Realtime>, PlanError> {
+        let Some(asked) = self.realtime else { return Ok(None) };
+        let realtime = model::Realtime::from(asked);
+        let refused = |problem: String, remedy: &str| {
+            let name = asked.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+            wrong("--realtime", name, problem, remedy)
+        };
+        if realtime.has_sender() && self.sender_nice.is_some() {
+            let problem = "does not go with --sender-nice: a niceness is for threads of the usual class";
+            return Err(refused(problem.to_owned(), LEAVE_ONE_OUT));
+        }
+        if realtime.has_server() && !self.target.is_empty() {
+            let problem = "is of the reference server, and does not go with --target";
+            return Err(refused(problem.to_owned(), "give --realtime sender"));
+        }
+        // The server finds out for itself, but only when it is started.
+        Priority::Realtime.try_out().map_err(|error| {
+            let problem = format!("this user may not let threads go before others ({error})");
+            refused(problem, "run as root, with CAP_SYS_NICE or an rtprio limit of 3 (ulimit -r 3), or leave it out")
+        })?;
+        Ok(Some(realtime))
     }
 
     fn payload_sizes(&self) -> Result<(u32, Option<PayloadSizes>), PlanError> {

@@ -66,6 +66,28 @@ pub enum AskedPacing {
     Spin,
 }
 
+/// `--realtime`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AskedRealtime {
+    /// The thread that sends
+    Sender,
+    /// The reference server's threads that answer, and its journal's
+    Server,
+    /// All of these, the sender first
+    Both,
+}
+
+impl From<AskedRealtime> for model::Realtime {
+    fn from(realtime: AskedRealtime) -> Self {
+        match realtime {
+            AskedRealtime::Sender => Self::Sender,
+            AskedRealtime::Server => Self::Server,
+            AskedRealtime::Both => Self::Both,
+        }
+    }
+}
+
 impl From<AskedPacing> for model::Pacing {
     fn from(pacing: AskedPacing) -> Self {
         match pacing {

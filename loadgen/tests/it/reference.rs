@@ -1,9 +1,11 @@
 //! `loadgen run` against the real reference server, on SQLite and on PostgreSQL, from start to report.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{Done, PATIENT, assert_ends_with, begin, run};
+use loadgen::priority::Priority;
 use loadgen::reference::{Configuration, Reference, ReferenceError};
 use reports::model::{Role, Run, TargetResult};
 use sqlx::Connection;
@@ -217,24 +219,29 @@ fn a_killed_load_generator_leaves_no_server_behind() {
     wait_until("the server ends", || (!std::path::Path::new(&format!("/proc/{server}/stat")).exists()).then_some(()));
 }
 
-/// Niceness of each thread of a process, by the thread's name.
+/// What proc_pid_stat(5) says in this field, 3 or higher, of each thread of a process, by the thread's name.
 #[cfg(target_os = "linux")]
-fn niceness(pid: u32) -> std::collections::BTreeMap<String, i32> {
+fn of_threads(pid: u32, field: usize) -> BTreeMap<String, i32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let stat = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
     let of_stat = |stat: String| {
         let (head, tail) = stat.rsplit_once(')')?;
-        // Of proc_pid_stat(5) the 19th field; what is behind the name begins with the third.
-        Some((head.split_once('(')?.1.to_owned(), tail.split_whitespace().nth(16)?.parse().ok()?))
+        // What is behind the name begins with the third.
+        Some((head.split_once('(')?.1.to_owned(), tail.split_whitespace().nth(field - 3)?.parse().ok()?))
     };
     stat.filter_map(of_stat).collect()
 }
+
+/// Field of a thread's niceness.
+const NICENESS: usize = 19;
+/// Field of a thread's priority in a class that goes before the usual one, 0 in that.
+const URGENCY: usize = 40;
 
 #[cfg(target_os = "linux")]
 #[test]
 fn the_sending_thread_goes_first_where_it_may_and_no_other_thread_does() {
     let flags = ["--mode", "null", "--duration", "3s", "--sender-nice", "-5"];
-    if loadgen::priority::try_out(-5).is_err() {
+    if Priority::Nice(-5).try_out().is_err() {
         let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("run").args(flags).output().expect("it runs");
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{told}");
@@ -243,10 +250,43 @@ fn the_sending_thread_goes_first_where_it_may_and_no_other_thread_does() {
     }
     let running = begin(&flags);
     let niceness = wait_until("the sending thread goes first", || {
-        Some(niceness(running.id())).filter(|found| found.get("sender") == Some(&-5))
+        Some(of_threads(running.id(), NICENESS)).filter(|found| found.get("sender") == Some(&-5))
     });
     assert!(niceness.iter().all(|(name, nice)| name == "sender" || *nice >= 0), "{niceness:?}");
     let done = running.end();
     assert_eq!(done.run.plan.sender_nice, Some(-5));
     assert!(done.text.contains("generator: its sending thread went first (niceness -5)"), "{}", done.text);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_is_named_goes_before_all_others_where_it_may_and_nobody_else_does() {
+    let flags = |who| ["--mode", "journal-first", "--duration", "3s", "--realtime", who];
+    if Priority::Realtime.try_out().is_err() {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("run").args(flags("both")).output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("--realtime = both: this user may not") && told.contains("ulimit -r 3"), "{told}");
+        return;
+    }
+    let all = [("sender", 3), ("journal", 2), ("answer", 1)];
+    for (who, expected) in [("sender", &all[..1]), ("server", &all[1..]), ("both", &all[..])] {
+        let running = begin(&flags(who));
+        let expected: BTreeMap<_, _> = expected.iter().map(|(name, urgency)| ((*name).to_owned(), *urgency)).collect();
+        wait_until(&format!("{who} go before all others, and nobody else"), || {
+            let servers = children_of(running.id());
+            let threads = servers.into_iter().chain([running.id()]).flat_map(|process| of_threads(process, URGENCY));
+            let urgent = threads.filter(|(_, urgency)| *urgency > 0);
+            let named = urgent
+                .map(|(name, urgency)| (if name.starts_with("answer-") { "answer".to_owned() } else { name }, urgency));
+            (named.collect::<BTreeMap<_, _>>() == expected).then_some(())
+        });
+        let done = running.end();
+        assert_eq!(
+            done.run.plan.realtime.map(|asked| (asked.has_sender(), asked.has_server())),
+            Some((who != "server", who != "sender"))
+        );
+        assert!(done.text.contains("(SCHED_RR)"), "{}", done.text);
+    }
 }

@@ -206,7 +206,7 @@ const RULES: &[Rule] = &[
     Rule {
         kind: CaveatKind::SendDelayLarge,
         invalidates: false,
-        remedy: "leave the generator a core of its own, let it go first (--sender-nice -20), or compare service times too",
+        remedy: "leave the generator a core of its own, let it go first (--realtime sender, or both), or compare service times too",
         check: send_delay_large,
     },
     Rule {

@@ -101,6 +101,8 @@ pub struct JournalSettings {
     pub syncs_extra: u32,
     /// Ends by a panic at the first event: a fault on purpose.
     pub panics: bool,
+    /// Whether the thread that writes goes before others, see [`scheduling`].
+    pub realtime: bool,
     /// How long a request waits for its event to be synced.
     pub timeout: Duration,
 }
@@ -114,6 +116,7 @@ impl JournalSettings {
             batch_bytes_max: limits.journal_batch_bytes_max,
             syncs_extra: 0,
             panics: false,
+            realtime: false,
             timeout: ms(limits.store_timeout_ms),
         }
     }
@@ -248,6 +251,9 @@ fn start_threads<D: Disk>(
     let mut log = Log::new(supplier, batch, log_settings);
     let writing = thread::Builder::new().name("journal".into()).spawn(move || {
         let _alive = alive;
+        if settings.realtime {
+            scheduling::take_or_log(scheduling::Urgency::Journal);
+        }
         write_batches(&shared, &mut log, &metrics, settings.panics);
         log.close();
     })?;

@@ -57,8 +57,7 @@ impl<F: Send + 'static> Supplier<F> {
         let inbox = Inbox { received, early: VecDeque::new(), is_waited_for: true };
         let worker = Worker { segments, inbox, ready: None, is_short: false, watch, metrics };
         let work = move || {
-            // On Linux the priority is the thread's; 0 is the calling one. Where it is refused, the thread is only less polite.
-            let _ = rustix::process::setpriority_process(None, NICE);
+            scheduling::go_later(NICE);
             worker.run(&outbox);
         };
         let thread = thread::Builder::new().name("journal-segments".into()).spawn(work)?;
