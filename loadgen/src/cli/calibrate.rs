@@ -14,7 +14,7 @@ use super::{Failure, resolve, usage};
 use crate::calibrate;
 use crate::plan::Asked;
 use crate::plan::limit::{self, Limit};
-use crate::plan::spelling::Span;
+use crate::plan::spelling::{AskedRealtime, Span};
 
 pub(super) const EXAMPLES: &str = "Examples:
   # the floor at 1,000 events per second, and the highest rate that is honest
@@ -43,6 +43,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PER_S", default_value_t = HIGHEST.max, value_parser = HIGHEST.within())]
     rate_max: f64,
 
+    /// Who gets a processor before every other thread of the machine, as for `loadgen run` [default: nobody]
+    #[arg(long, value_enum, value_name = "WHO")]
+    realtime: Option<AskedRealtime>,
+
     #[command(flatten)]
     samples: SamplesArgs,
 
@@ -62,7 +66,7 @@ no_ledger = true
 pub(super) fn run(arguments: Arguments, invocation: &Invocation) -> Result<u8, Failure> {
     let base = Asked::from_toml(CALIBRATE_PLAN, Path::new("calibrate")).map_err(usage)?;
     let (rate, duration) = (Some(arguments.rate), Some(arguments.duration));
-    let resolved = resolve(Asked { rate, duration, ..Asked::default() }.over(base))?;
+    let resolved = resolve(Asked { rate, duration, realtime: arguments.realtime, ..Asked::default() }.over(base))?;
     let forecast = forecast(&resolved.plan, arguments.rate_max);
     match Output::begin(arguments.output, arguments.samples.samples.as_deref(), &forecast, invocation)? {
         Some(output) => output.finish(calibrate::full(&resolved, &output.context, arguments.rate_max)),

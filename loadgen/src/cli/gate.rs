@@ -8,6 +8,7 @@ use reports::gate::model::Rule;
 use reports::gate::rule::PAIRS_MIN;
 use reports::gate::trials::SelfTest;
 use reports::gate::{file as gate_file, show, stored};
+use reports::model::Realtime;
 use reports::{format, html, objective, schema, table, verdict};
 
 use super::forecast::{Forecast, Step, judged_by, load};
@@ -162,12 +163,17 @@ fn wanted(asked: &gate::asked::Asked) -> Result<gate::Wanted, Failure> {
     };
     let baseline = side("baseline", &asked.baseline, &asked.baseline_fault)?;
     let candidate = side("candidate", &asked.candidate, &asked.candidate_fault)?;
+    let is_foreign = baseline.profile.is_some() && candidate.profile.is_some();
+    if is_foreign && asked.realtime.is_some_and(|who| Realtime::from(who).has_server()) {
+        return Err(refuse("--realtime: neither side is the reference server; give --realtime sender".to_owned()));
+    }
     let of_sides = |read: fn(&Side) -> Option<String>| [&baseline, &candidate].into_iter().filter_map(read).collect();
     let load = Asked {
         mode: of_sides(|side| side.variant.mode.clone()),
         polling: of_sides(|side| side.variant.polling.clone()),
         database: Some(asked.database.clone()),
         connections: Some(asked.connections),
+        realtime: asked.realtime,
         payload_bytes: Some(AskedSizes::Fixed(asked.payload_bytes)),
         seed: Some(asked.seed),
         ..Asked::default()

@@ -11,7 +11,7 @@ use reports::gate::rule::{GATED_MAX, PAIRS_MAX, PAIRS_MIN};
 use super::self_test::Change;
 use crate::nearest::did_you_mean;
 use crate::plan::limit::{self, Limit};
-use crate::plan::spelling::Span;
+use crate::plan::spelling::{AskedRealtime, Span};
 
 /// `--decisions`
 const DECISIONS: Limit<u32> = Limit { min: 1, max: 10_000, unit: "decisions" };
@@ -127,6 +127,13 @@ pub struct Asked {
     /// Length of the closed loop that says how much a server can do; 0s leaves it out [default: 1s; with --self-test 400ms, --quick 0s]
     #[arg(long, value_name = "TIME", help_heading = ROUNDS)]
     pub capacity: Option<Span>,
+
+    /// Who gets a processor before every other thread of the machine: the sender, servers that are the reference server, or both [default: nobody]
+    ///
+    /// On a machine that is shared, the slowest answers wait for a processor, by chance. Takes root, CAP_SYS_NICE or an rtprio limit of 3 (Linux,
+    /// SCHED_RR)
+    #[arg(long, value_enum, value_name = "WHO", help_heading = ROUNDS)]
+    pub realtime: Option<AskedRealtime>,
 
     /// Connections, 1 to 10000
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = limit::CONNECTIONS.number(), help_heading = ROUNDS)]

@@ -5,7 +5,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::judge::signed;
 use super::metric::worse_by;
 use super::model::{Gate, GateOutcome, MetricResult};
-use crate::format;
+use crate::model::Plan;
+use crate::{format, plan};
 
 /// Headings of [`row`].
 pub const HEADINGS: [&str; 7] = ["", "baseline", "candidate", "change", "between", "allowed", "verdict"];
@@ -54,6 +55,11 @@ pub fn weakness(gate: &Gate) -> Option<String> {
     ))
 }
 
+/// What sets the load of the rounds apart from the usual one, a sentence each; not the faults, which are told with their side.
+pub fn peculiarities(gate: &Gate) -> Vec<String> {
+    plan::peculiarities(&Plan { faults: Vec::new(), ..gate.plan.clone() })
+}
+
 /// The decision for a terminal.
 pub fn terminal(gate: &Gate) -> String {
     let mut table = Table::new();
@@ -71,6 +77,7 @@ pub fn terminal(gate: &Gate) -> String {
     let verdict = format!("{} (exit code {})", gate.verdict.outcome.name().to_uppercase(), gate.verdict.exit_code);
     let reasons: String = gate.verdict.reasons.iter().map(|reason| format!("\n  {reason}")).collect();
     let mut parts = vec![names, table.trim_fmt(), basis(gate)];
+    parts.extend(peculiarities(gate));
     parts.extend(weakness(gate));
     parts.push(format!("{verdict}{reasons}"));
     parts.iter().map(|part| part.trim_end()).collect::<Vec<_>>().join("\n\n") + "\n"
@@ -106,7 +113,9 @@ pub fn markdown(gate: &Gate) -> String {
     }
     text += &format!("\n{}|---|--:|--:|--:|--:|--:|---|\n", line(&HEADINGS.map(str::to_owned)));
     text.extend(gate.metrics.iter().map(|result| line(&row(result))));
-    text + &format!("\n{}.\n", escaped(&basis(gate)))
+    text += &format!("\n{}.\n", escaped(&basis(gate)));
+    text.extend(peculiarities(gate).iter().map(|told| format!("\n{}.\n", escaped(told))));
+    text
 }
 
 /// Reasons of a verdict in Markdown; all of them are in the result.

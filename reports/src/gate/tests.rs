@@ -5,6 +5,7 @@ use super::model::{Gate, GateOutcome, GateVerdict, Gated, Metric, Pair, Round, R
 use super::rule::ALPHA;
 use super::{file, show, stored};
 use crate::fixtures;
+use crate::model::Realtime;
 
 const P50: Metric = Metric::ResponseTimeP50;
 
@@ -315,6 +316,20 @@ fn what_comes_from_outside_is_escaped() {
     assert!(!crate::html::gate::render(&gate).contains("<script>alert"));
     let markdown = show::markdown(&gate);
     assert!(!markdown.lines().any(|line| line.starts_with("- ") && line.contains("<script>")), "{markdown}");
+}
+
+#[test]
+fn who_went_before_all_others_is_told_wherever_the_decision_is() {
+    let mut gate = concluded(&rule(&[P50]), around(0.0, 0.001));
+    let told = |gate: &Gate| [show::terminal(gate), show::markdown(gate), crate::html::gate::render(gate)];
+    assert!(told(&gate).iter().all(|text| !text.contains("(SCHED_RR)")));
+    gate.plan.realtime = Some(Realtime::Both);
+    for text in told(&gate) {
+        assert!(
+            text.contains("generator: its sending thread went") && text.contains("server: the threads that answer"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

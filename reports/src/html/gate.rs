@@ -20,6 +20,7 @@ pub fn render(gate: &Gate) -> String {
             (bar("gate"))
             h1 { "Gate: " (show::side(&gate.candidate)) }
             p.meta { "against " (show::side(&gate.baseline)) " · " (gate.started_at) " · took " (format::seconds(gate.seconds)) }
+            @for told in show::peculiarities(gate) { p.meta { (told) } }
             @if let Some(weak) = show::weakness(gate) { p.fault { (weak) } }
             (verdict(gate))
         }
