@@ -63,6 +63,17 @@ fn every_dependency_is_from_the_public_registry_and_has_a_checksum() {
     }
 }
 
+/// `reports` tests that a number is read back to its last bit; but a dependency of the tests alone asks serde_json for that, too, so that
+/// only the fuzzer saw a program that did not.
+#[test]
+fn numbers_are_read_in_the_program_as_exactly_as_in_its_tests() {
+    for file in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let manifest = read(file);
+        let line = manifest.lines().find(|line| line.starts_with("serde_json = ")).expect("it reads JSON");
+        assert!(line.contains("\"float_roundtrip\""), "{file}: {line}");
+    }
+}
+
 #[test]
 fn every_dependency_has_a_licence_that_is_allowed() {
     let mut command = Command::new(env!("CARGO"));

@@ -50,6 +50,8 @@ pub fn json_schema() -> serde_json::Value {
 mod tests {
     use std::path::PathBuf;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::fixtures;
 
@@ -65,6 +67,15 @@ mod tests {
             let text = write(&run);
             fixtures::assert_golden(&fixtures::path(&format!("{name}.json")), &text);
             assert_eq!(read(&text).unwrap(), run, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_is_read_back_to_its_last_bit(rate_per_s in prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL) {
+            let mut run = fixtures::small();
+            (run.plan.rate_per_s, run.calibration) = (rate_per_s, None);
+            prop_assert_eq!(read(&write(&run)).unwrap().plan.rate_per_s.to_bits(), rate_per_s.to_bits());
         }
     }
 
