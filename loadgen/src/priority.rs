@@ -1,7 +1,6 @@
 //! How soon the sending thread gets a processor that others want too.
 
 use std::io;
-use std::thread;
 
 use reports::model::Plan;
 use scheduling::Urgency;
@@ -44,7 +43,6 @@ impl Priority {
     /// # Errors
     /// Those of [`Priority::take`].
     pub fn try_out(self) -> io::Result<()> {
-        let tried = thread::Builder::new().spawn(move || self.take())?;
-        tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it panicked")))
+        scheduling::try_out(move || self.take())
     }
 }

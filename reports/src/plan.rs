@@ -115,7 +115,7 @@ pub fn peculiarities(plan: &Plan) -> Vec<String> {
         "its sending thread went before every other thread of the machine (SCHED_RR)".to_owned()
     });
     tell(plan.realtime.is_some_and(Realtime::has_server), "server", &|_| {
-        "the threads that answer, and the journal's, went before all others of the machine but the sender (SCHED_RR)"
+        "the threads of the reference server that answer, and its journal's, went before all others of the machine (SCHED_RR)"
             .to_owned()
     });
     tell(plan.webhooks, "webhooks", &|_| {
@@ -213,7 +213,7 @@ mod tests {
         let (of_sender, of_server) = (told(Realtime::Sender), told(Realtime::Server));
         assert!(
             of_sender[0].starts_with("generator: its sending thread")
-                && of_server[0].starts_with("server: the threads")
+                && of_server[0].starts_with("server: the threads of the reference server")
         );
         assert_eq!((of_sender.len(), of_server.len()), (1, 1));
         assert_eq!(told(Realtime::Both), [of_sender, of_server].concat());
@@ -238,7 +238,7 @@ mod tests {
         operations: ingest 90 %, batch of 10 events 6 %, inbox 4 %
         protocol: HTTP/2, 8 streams a connection; certificates NOT verified: anybody could have answered
         generator: its sending thread went first (niceness -20): what shared its processor, a server too, waited for it
-        server: the threads that answer, and the journal's, went before all others of the machine but the sender (SCHED_RR)
+        server: the threads of the reference server that answer, and its journal's, went before all others of the machine (SCHED_RR)
         faults of the server, as asked for: lose 1%, stall 100ms
         ");
     }

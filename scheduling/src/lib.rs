@@ -50,12 +50,12 @@ pub fn take_or_log(urgency: Urgency) {
     }
 }
 
-/// Whether [`take`] would work, found out on a thread that ends at once.
+/// Whether a thread would be given what `take` asks for ([`take()`], [`renice`]), found out on one that ends at once.
 ///
 /// # Errors
-/// Those of [`take`].
-pub fn try_out(urgency: Urgency) -> io::Result<()> {
-    let tried = thread::Builder::new().spawn(move || take(urgency))?;
+/// Those of `take`.
+pub fn try_out(take: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let tried = thread::Builder::new().spawn(take)?;
     tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it panicked")))
 }
 

@@ -236,7 +236,7 @@ async fn stdin_ended(wanted: bool) {
 pub fn start(settings: Settings) -> Result<Running, ServeError> {
     settings.validate()?;
     if settings.realtime {
-        scheduling::try_out(scheduling::Urgency::Journal).map_err(ServeError::Realtime)?;
+        scheduling::try_out(|| scheduling::take(scheduling::Urgency::Journal)).map_err(ServeError::Realtime)?;
     }
     raise_file_limit(settings.limits.connections_max + FILES_BESIDES_CONNECTIONS);
     let listen = |error| ServeError::Listen { address: settings.listen, error };

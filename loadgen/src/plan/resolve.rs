@@ -12,7 +12,7 @@ use super::arriving::Arriving;
 use super::asked::Asked;
 use super::check::{LEAVE_ONE_OUT, read_file, wrong};
 use super::limit::{self, milliseconds};
-use super::spelling::{AskedSizes, Http};
+use super::spelling::{AskedPacing, AskedSizes, Http};
 use super::{PlanError, Resolved, ServerBuild, profiled};
 use crate::payload::{EVENT_FRAME_BYTES_MAX, Sizes};
 use crate::priority::Priority;
@@ -113,6 +113,14 @@ impl Asked {
         if realtime.has_sender() && self.sender_nice.is_some() {
             let problem = "does not go with --sender-nice: a niceness is for threads of the usual class";
             return Err(refused(problem.to_owned(), LEAVE_ONE_OUT));
+        }
+        if realtime.has_sender() && self.pacing == Some(AskedPacing::Spin) {
+            let problem =
+                "does not go with --pacing spin: a thread that never sleeps would leave no other its processor";
+            return Err(refused(
+                problem.to_owned(),
+                "give --pacing hybrid, which spins only for as long as sleeps end late",
+            ));
         }
         if realtime.has_server() && !self.target.is_empty() {
             let problem = "is of the reference server, and does not go with --target";

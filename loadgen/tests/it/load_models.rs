@@ -65,6 +65,7 @@ fn a_plan_that_cannot_be_followed_ends_with_2_before_anything_is_started() {
         (vec!["--sender-nice", "5"], "-20 to 0"),
         (vec!["--realtime", "all"], "sender, server, both"),
         (vec!["--realtime", "both", "--sender-nice", "-5"], "does not go with --sender-nice"),
+        (vec!["--realtime", "sender", "--pacing", "spin"], "does not go with --pacing spin"),
         (vec!["--realtime", "both", "--target", "http://h"], "give --realtime sender"),
         (vec!["--samples", "/no/such/folder/samples.csv"], "--samples = /no/such/folder/samples.csv: No such file"),
         (vec!["--ledger-events-max", "0"], "1 to 1000000000 events"),

@@ -326,7 +326,8 @@ fn who_went_before_all_others_is_told_wherever_the_decision_is() {
     gate.plan.realtime = Some(Realtime::Both);
     for text in told(&gate) {
         assert!(
-            text.contains("generator: its sending thread went") && text.contains("server: the threads that answer"),
+            text.contains("generator: its sending thread went")
+                && text.contains("server: the threads of the reference server"),
             "{text}"
         );
     }
