@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::disk::{Disk, DiskFile};
 use super::format::BatchWriter;
-use super::segments::{DiskError, NoSegment, Sealed, Segment, Segments, attempt, is_full, segment_name};
+use super::segments::{AtOnce, DiskError, NoSegment, Sealed, Segment, Segments, attempt, is_full, segment_name};
 use crate::config::JournalSync;
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -20,7 +20,7 @@ pub(super) trait Supply<F> {
 
 impl<D: Disk> Supply<D::File> for Segments<D> {
     fn next(&mut self) -> Result<Segment<D::File>, NoSegment> {
-        self.prepare(&mut drop)
+        self.prepare(&mut AtOnce)
     }
 
     fn seal(&mut self, sealed: Sealed) {

@@ -19,7 +19,7 @@ use crate::pending::Hold;
 /// Files that are kept for use instead of being removed. More would only be needed if segments filled up faster than one can be made.
 const SPARES_MAX: usize = 2;
 
-/// A new file is written and synced in pieces of so many bytes. All 16 MiB at once kept the disk from the batches for 6 to 10 ms.
+/// A new file is written in pieces of so many bytes. All 16 MiB at once kept the disk from the batches for 6 to 10 ms.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
 
 /// A file while it is being made.
@@ -82,6 +82,25 @@ pub struct Sizes {
     pub segment_bytes: u64,
     /// Of all segments that hold or may take events.
     pub bytes_max: u64,
+}
+
+/// How fast a new file is made: the disk is the batches', too.
+pub(super) trait Pace {
+    /// Whether nothing is to be left to others, because somebody waits for the segment.
+    fn is_waited_for(&mut self) -> bool;
+    /// Leaves the disk to others after a piece that took so long.
+    fn rest(&mut self, took: Duration);
+}
+
+/// As fast as can be.
+pub(super) struct AtOnce;
+
+impl Pace for AtOnce {
+    fn is_waited_for(&mut self) -> bool {
+        true
+    }
+
+    fn rest(&mut self, _: Duration) {}
 }
 
 /// See the module.
@@ -169,9 +188,8 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
-    /// The next segment: durable, empty, with its name. `rest` is called between the pieces of a new file with the time that a piece took: the
-    /// disk is the batches', too.
-    pub(super) fn prepare(&mut self, rest: &mut dyn FnMut(Duration)) -> Result<Segment<D::File>, NoSegment> {
+    /// The next segment: durable, empty, with its name.
+    pub(super) fn prepare(&mut self, pace: &mut dyn Pace) -> Result<Segment<D::File>, NoSegment> {
         self.retire()?;
         let sealed_bytes: u64 = self.sealed.iter().map(|sealed| sealed.bytes).sum();
         // The one in use, and this one.
@@ -181,7 +199,7 @@ impl<D: Disk> Segments<D> {
         let header = Header { number: self.number, salt: rand::rng().next_u64() };
         let name = segment_name(header.number);
         let from = self.spares.pop().unwrap_or_else(|| UNFINISHED.to_owned());
-        let file = match self.make(&from, &name, header, rest) {
+        let file = match self.make(&from, &name, header, pace) {
             Err(DiskError { error, .. }) if is_full(&error) => {
                 // What there is of it takes the room that others may need.
                 let _ = self.disk.remove(&from);
@@ -195,15 +213,9 @@ impl<D: Disk> Segments<D> {
     }
 
     /// Makes a segment of a spare, or of a new file.
-    fn make(
-        &self,
-        from: &str,
-        name: &str,
-        header: Header,
-        rest: &mut dyn FnMut(Duration),
-    ) -> Result<D::File, DiskError> {
+    fn make(&self, from: &str, name: &str, header: Header, pace: &mut dyn Pace) -> Result<D::File, DiskError> {
         let file = match from {
-            UNFINISHED => self.create(rest)?,
+            UNFINISHED => self.create(pace)?,
             spare => attempt("open", spare, self.disk.open(spare))?,
         };
         attempt("write the header of", name, file.write_at(&header.to_bytes(), 0))?;
@@ -214,7 +226,7 @@ impl<D: Disk> Segments<D> {
 
     /// A new file, each byte of which is written. Allocated is not enough: ext4 notes for each block whether it was ever written, and noting
     /// that at the first write would make each sync of a batch a change of metadata, too.
-    fn create(&self, rest: &mut dyn FnMut(Duration)) -> Result<D::File, DiskError> {
+    fn create(&self, pace: &mut dyn Pace) -> Result<D::File, DiskError> {
         let bytes = self.sizes.segment_bytes;
         let file = attempt("create", UNFINISHED, self.disk.create(UNFINISHED, bytes))?;
         let zeros = vec![0; PIECE_BYTES];
@@ -223,10 +235,11 @@ impl<D: Disk> Segments<D> {
             let started = Instant::now();
             let piece = usize::try_from(bytes - offset).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             attempt("write to", UNFINISHED, file.write_at(&zeros[..piece], offset))?;
-            attempt("sync", UNFINISHED, file.sync())?;
             offset += piece as u64;
-            if offset < bytes {
-                rest(started.elapsed());
+            // Who waits has one sync to wait for, which comes with the header, and not one for each piece.
+            if offset < bytes && !pace.is_waited_for() {
+                attempt("sync", UNFINISHED, file.sync())?;
+                pace.rest(started.elapsed());
             }
         }
         Ok(file)

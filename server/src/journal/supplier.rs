@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::disk::Disk;
 use super::log::Supply;
-use super::segments::{DiskError, NoSegment, Sealed, Segment, Segments};
+use super::segments::{AtOnce, DiskError, NoSegment, Pace, Sealed, Segment, Segments};
 use crate::metrics::Metrics;
 
 /// How often to look whether the store has all of the oldest segment, or whether a full disk has room again; only while there is such a question.
@@ -102,19 +102,25 @@ impl Inbox {
         }
     }
 
-    /// Leaves the disk to others after a piece that took so long, until somebody asks for something.
+    /// Keeps what is received for later; whether somebody waits.
+    fn look(&mut self, timeout: Duration) -> bool {
+        if !self.is_waited_for {
+            let received = self.received.recv_timeout(timeout);
+            self.is_waited_for = !matches!(received, Err(RecvTimeoutError::Timeout));
+            self.early.extend(received);
+        }
+        self.is_waited_for
+    }
+}
+
+impl Pace for Inbox {
+    fn is_waited_for(&mut self) -> bool {
+        self.look(Duration::ZERO)
+    }
+
+    /// Until somebody asks for something.
     fn rest(&mut self, took: Duration) {
-        if self.is_waited_for {
-            return;
-        }
-        match self.received.recv_timeout(took.saturating_mul(REST_FACTOR).min(REST_MAX)) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => self.is_waited_for = true,
-            Ok(message) => {
-                self.early.push_back(message);
-                self.is_waited_for = true;
-            }
-        }
+        self.look(took.saturating_mul(REST_FACTOR).min(REST_MAX));
     }
 }
 
@@ -145,7 +151,7 @@ impl<D: Disk, W: Watch> Worker<D, W> {
                 Ok(Message::Seal(sealed)) => self.segments.seal(sealed),
                 Ok(Message::Next) => {
                     // One that failed before is tried again: what stood in the way may be gone.
-                    let reply = self.ready.take().map_or_else(|| self.segments.prepare(&mut drop), Ok);
+                    let reply = self.ready.take().map_or_else(|| self.segments.prepare(&mut AtOnce), Ok);
                     if outbox.send(reply).is_err() {
                         return Ok(());
                     }
@@ -162,7 +168,7 @@ impl<D: Disk, W: Watch> Worker<D, W> {
             return Ok(());
         }
         let Self { segments, inbox, .. } = self;
-        match segments.prepare(&mut |took| inbox.rest(took)) {
+        match segments.prepare(inbox) {
             Ok(segment) => {
                 self.ready = Some(segment);
                 self.is_short = false;
@@ -186,8 +192,7 @@ mod tests {
         let seal = |number| Message::Seal(Sealed { number, bytes: 1, hold: Arc::default() });
         messages.send(seal(1)).unwrap();
         messages.send(seal(2)).unwrap();
-        inbox.rest(Duration::ZERO);
-        assert!(inbox.is_waited_for);
+        assert!(inbox.is_waited_for());
         // As long as rests can be: were there one, the test would take minutes.
         (0..5_000).for_each(|_| inbox.rest(Duration::MAX));
         for expected in [1, 2] {
@@ -195,9 +200,9 @@ mod tests {
             assert!(matches!(message, Ok(Message::Seal(Sealed { number, .. })) if number == expected));
         }
         assert!(matches!(inbox.next(Some(Duration::ZERO)), Err(RecvTimeoutError::Timeout)));
-        assert!(!inbox.is_waited_for, "and rests again");
+        assert!(!inbox.is_waited_for(), "and rests again");
         drop(messages);
         inbox.rest(Duration::MAX);
-        assert!(inbox.is_waited_for, "the end is waited for, too");
+        assert!(inbox.is_waited_for(), "the end is waited for, too");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::format::{self, BatchWriter, Damage, Header, RECORDS_START};
 use super::log::{Appended, Log, LogSettings};
 use super::recovery::{RecoveryError, recover};
-use super::segments::{NoSegment, PIECE_BYTES, Sealed, Segments, Sizes, segment_name};
+use super::segments::{NoSegment, PIECE_BYTES, Pace, Sealed, Segments, Sizes, segment_name};
 use super::simulated::{Fault, Image, Simulated, SimulatedFile};
 use crate::config::JournalSync;
 use crate::event::Event;
@@ -257,16 +258,38 @@ fn a_new_segment_is_written_and_synced_in_pieces_with_rests_between_them_and_a_u
     let segment_bytes = 3 * PIECE_BYTES as u64 + 1;
     let sizes = Sizes { segment_bytes, bytes_max: 10 * segment_bytes };
     let mut segments = Segments::open(Arc::clone(&disk), sizes, 1, Vec::new()).expect("opens");
-    let (mut operations, mut rests) = (disk.operations(), 0);
-    let first = segments.prepare(&mut |_| {
-        // Before the first one the file is made, too.
-        assert_eq!(disk.operations() - operations, if rests == 0 { 3 } else { 2 }, "one write and one sync");
-        (operations, rests) = (disk.operations(), rests + 1);
-    });
-    let first = first.expect("room");
-    assert_eq!((rests, disk.bytes(&segment_name(1)).len() as u64), (3, segment_bytes));
+    let mut pace = Counted { disk: Arc::clone(&disk), rests_max: u32::MAX, operations_at_rests: Vec::new() };
+    let before = disk.operations();
+    let first = segments.prepare(&mut pace).expect("room");
+    // The file is made, and each piece is one write and one sync.
+    assert_eq!(pace.operations_at_rests, [3, 5, 7].map(|operations| before + operations));
+    assert_eq!(disk.bytes(&segment_name(1)).len() as u64, segment_bytes);
     segments.seal(Sealed { number: 1, bytes: first.bytes, hold: Hold::default() });
-    segments.prepare(&mut |_| panic!("a spare needs no rest")).expect("made of the first one");
+    segments.prepare(&mut pace).expect("made of the first one");
+    assert_eq!(pace.operations_at_rests.len(), 3, "and none is needed for that");
+    (pace.rests_max, pace.operations_at_rests) = (1, Vec::new());
+    let before = disk.operations();
+    segments.prepare(&mut pace).expect("room");
+    assert_eq!(pace.operations_at_rests, [before + 3], "from then on somebody waits");
+    // Three more pieces; the header, its sync, the name, and the folder's sync.
+    assert_eq!(disk.operations(), before + 3 + 3 + 4, "with one sync and not four");
+}
+
+/// Notes when it rests, until somebody waits.
+struct Counted {
+    disk: Arc<Simulated>,
+    rests_max: u32,
+    operations_at_rests: Vec<usize>,
+}
+
+impl Pace for Counted {
+    fn is_waited_for(&mut self) -> bool {
+        self.operations_at_rests.len() >= self.rests_max as usize
+    }
+
+    fn rest(&mut self, _: Duration) {
+        self.operations_at_rests.push(self.disk.operations());
+    }
 }
 
 /// Five batches in one segment, the length of each, and the disk.
