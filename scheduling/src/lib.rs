@@ -134,6 +134,25 @@ mod tests {
         }
         assert_eq!(class_and_priority(), before);
     }
+
+    /// Of the calling thread, by ioprio_get(2).
+    #[allow(unsafe_code, reason = "no crate has this call")]
+    fn disk_class() -> libc::c_long {
+        const WHO_PROCESS: libc::c_long = 1;
+        // SAFETY: it takes two numbers; 0 is the calling thread.
+        let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, 0 as libc::c_long) };
+        priority >> 13
+    }
+
+    #[test]
+    fn at_the_disk_a_thread_of_the_class_stays_among_the_others() {
+        const BEST_EFFORT: libc::c_long = 2;
+        match thread::spawn(|| take(Urgency::Journal).map(|()| disk_class())).join().expect("no panic") {
+            Ok(class) => assert_eq!(class, BEST_EFFORT),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+    }
+
     #[test]
     fn a_niceness_is_that_of_one_thread() {
         let of_this = || rustix::process::getpriority_process(None).expect("a niceness");
@@ -143,6 +162,7 @@ mod tests {
             of_this()
         });
         assert_eq!(taken.join().expect("no panic"), before + 1);
+        try_out(move || renice(before + 1)).expect("anybody may go later");
         assert_eq!(of_this(), before);
     }
 }
