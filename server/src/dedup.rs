@@ -3,31 +3,29 @@
 //! An entry is made only once the event is where its acknowledgement says it is, and the claim on the key ([`crate::claims`]) is
 //! held until then. So a second request either waits for the first, or finds its entry, or takes over because the first failed.
 //!
-//! The cache may forget by size. As long as it has forgotten nothing inside the window the index is *complete*, and what is not
-//! in it is new; otherwise the caller has to ask the store. What is pending is in no store, so an entry that is pushed out while
-//! its event is pending is kept aside.
-//!
-//! The window is one of the clock, here as in the store, and the cache forgets by monotonic time. A clock that was set back makes
-//! the cache forget too early; while that can be, the index is not complete either.
+//! The index forgets what is older than the window, and the oldest when there are too many. As long as nothing that it forgot lies
+//! inside the window it is *complete*, and what is not in it is new; otherwise the caller has to ask the store. That holds too for a
+//! clock that was set back, and so moves the window to where it had been. What is pending is in no store, so an entry that has to go
+//! while its event is pending is kept aside.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use moka::notification::RemovalCause;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use uuid::Uuid;
 
 use crate::cache_counters::CacheCounters;
 use crate::claims::{self, Claim, Claims, Key};
-use crate::config::{Limits, count, s_to_us};
-use crate::hashed::BuildHashed;
+use crate::config::{Limits, s_to_us};
 use crate::pending::Pending;
+use crate::recent::Recent;
 
-/// How far the clock may be set back, all in all, without any effect: the cache keeps its entries for that much longer.
-const CLOCK_SLACK: Duration = Duration::from_secs(2);
+/// So that HTTP threads seldom meet at one lock.
+const SHARDS: u64 = 8;
+/// Of fewer entries, a share of each shard would fill too unevenly: they have one shard.
+const SHARDED_ENTRIES_MIN: u64 = 65_536;
+/// What an entry more may forget of those that the window has left: two, so that they become fewer after a burst, too.
+const FORGOTTEN_AT_ONCE_MAX: usize = 2;
 
 /// The latest time at which the event with this id can have been made: a UUIDv7 begins with its milliseconds. The store goes by
 /// the microseconds; were this a microsecond too early, memory would say yes to what the store drops as a duplicate.
@@ -38,25 +36,15 @@ fn created_at_us_max(id: Uuid) -> i64 {
 /// See the module.
 #[derive(Debug)]
 pub struct Dedup {
-    done: Cache<Key, Uuid, BuildHashed>,
+    shards: Box<[Mutex<Recent>]>,
+    /// At most this many in each shard.
+    shard_entries_max: u64,
     claims: Arc<Claims>,
-    shared: Arc<Shared>,
     window_us: i64,
-    entries_max: u64,
-    started: Instant,
-    /// The most that the clock was ever ahead of the time since `started`.
-    clock_ahead_us_max: AtomicI64,
-}
-
-/// What the cache's eviction listener needs too.
-#[derive(Debug)]
-struct Shared {
-    /// Entries put in minus entries known to be gone: never less than what the cache holds.
-    entries: AtomicU64,
     counters: CacheCounters,
-    /// Until then something inside the window may be missing from the index.
-    incomplete_until_us: AtomicI64,
-    /// Pushed out of the cache while pending: bounded by what may be pending.
+    /// The latest creation among what was forgotten: once the window has left it behind, nothing inside is missing.
+    forgotten_us_max: AtomicI64,
+    /// Forgotten for want of room while pending: bounded by what may be pending.
     aside: Mutex<HashMap<Key, Uuid>>,
     /// Length of `aside`, so that the usual zero costs no lock.
     aside_len: AtomicUsize,
@@ -84,31 +72,17 @@ pub struct Slot {
 impl Dedup {
     /// An index that is empty and, until [`Dedup::warm`] says otherwise, complete.
     pub fn new(limits: &Limits, pending: Option<Arc<Pending>>, counters: CacheCounters) -> Self {
-        let shared = Arc::new(Shared {
-            entries: AtomicU64::new(0),
+        let shards = if limits.dedup_entries_max < SHARDED_ENTRIES_MIN { 1 } else { SHARDS };
+        Self {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            shard_entries_max: limits.dedup_entries_max / shards,
+            claims: Claims::new(),
+            window_us: s_to_us(limits.dedup_window_s),
             counters,
-            incomplete_until_us: AtomicI64::new(i64::MIN),
+            forgotten_us_max: AtomicI64::new(i64::MIN),
             aside: Mutex::default(),
             aside_len: AtomicUsize::new(0),
             pending,
-        });
-        let listener = Arc::clone(&shared);
-        let done = Cache::builder()
-            .max_capacity(limits.dedup_entries_max)
-            // The default policy may refuse the newcomer, which is the one that matters most here.
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(Duration::from_secs(limits.dedup_window_s) + CLOCK_SLACK)
-            .initial_capacity(count(limits.dedup_entries_max).min(1024))
-            .eviction_listener(move |key: Arc<Key>, id, cause| listener.removed(*key, id, cause))
-            .build_with_hasher(BuildHashed::default());
-        Self {
-            done,
-            claims: Claims::new(),
-            shared,
-            window_us: s_to_us(limits.dedup_window_s),
-            entries_max: limits.dedup_entries_max,
-            started: Instant::now(),
-            clock_ahead_us_max: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -117,12 +91,13 @@ impl Dedup {
         now_us.saturating_sub(self.window_us)
     }
 
-    /// Takes over what the store knows (newest first or last, the order doesn't matter); `all` when that is everything inside the window.
-    pub fn warm(&self, rows: Vec<(Uuid, Box<str>, Uuid)>, all: bool, now_us: i64) {
-        self.watch_clock(now_us);
+    /// Takes over what the store knows, in any order; `all` when that is everything inside the window.
+    pub fn warm(&self, mut rows: Vec<(Uuid, Box<str>, Uuid)>, all: bool, now_us: i64) {
         if !all {
-            self.shared.incomplete_until_us.fetch_max(now_us.saturating_add(self.window_us), Ordering::SeqCst);
+            self.forgotten_us_max.fetch_max(now_us, Ordering::SeqCst);
         }
+        // The oldest go first when there are too many.
+        rows.sort_unstable_by_key(|(_, _, id)| *id);
         for (organization_id, dedup_id, id) in rows {
             self.insert(claims::key(organization_id, dedup_id.as_bytes()), id, now_us);
         }
@@ -130,13 +105,12 @@ impl Dedup {
 
     /// Finds out who has the `dedup_id`, waiting for a request with the same one that is in flight.
     pub async fn find(&self, organization_id: Uuid, dedup_id: &str, now_us: i64) -> Found {
-        self.watch_clock(now_us);
         let key = claims::key(organization_id, dedup_id.as_bytes());
         let claim = self.claims.claim(key).await;
         // Looked at only with the claim held: whoever had it before has made its entry by now, or has failed.
-        let held = self.done.get(&key).or_else(|| self.shared.find_aside(&key));
-        let held = held.filter(|id| created_at_us_max(*id) >= self.since_us(now_us));
-        self.shared.counters.looked(held.is_some());
+        let held = self.shard(&key).get(&key);
+        let held = held.or_else(|| self.find_aside(&key)).filter(|id| created_at_us_max(*id) >= self.since_us(now_us));
+        self.counters.looked(held.is_some());
         match held {
             Some(id) => Found::Duplicate(id),
             None if self.is_complete(now_us) => Found::New(Slot { claim, key }),
@@ -144,43 +118,58 @@ impl Dedup {
         }
     }
 
-    /// Notices that the clock was set back: entries made before that may leave the cache before their window is over.
-    fn watch_clock(&self, now_us: i64) {
-        let ahead_us = now_us.saturating_sub(us(self.started.elapsed()));
-        let most_us = self.clock_ahead_us_max.fetch_max(ahead_us, Ordering::SeqCst).max(ahead_us);
-        let set_back_us = most_us.saturating_sub(ahead_us);
-        if set_back_us > us(CLOCK_SLACK) {
-            let last_made_us = now_us.saturating_add(set_back_us);
-            self.shared.incomplete_until_us.fetch_max(last_made_us.saturating_add(self.window_us), Ordering::SeqCst);
-            self.clock_ahead_us_max.store(ahead_us, Ordering::SeqCst);
-            tracing::warn!(
-                seconds = set_back_us / 1_000_000,
-                "the clock was set back: the database is asked for dedup_ids until it has caught up"
-            );
-        }
-    }
-
     /// Whether what is not in memory is new.
     pub fn is_complete(&self, now_us: i64) -> bool {
-        now_us >= self.shared.incomplete_until_us.load(Ordering::SeqCst)
-    }
-
-    fn insert(&self, key: Key, id: Uuid, now_us: i64) {
-        // Said before the cache can push anything out, so that nobody takes a forgotten id for a new one in between.
-        if self.shared.entries.fetch_add(1, Ordering::SeqCst) >= self.entries_max {
-            self.shared.incomplete_until_us.fetch_max(now_us.saturating_add(self.window_us), Ordering::SeqCst);
-        }
-        self.done.insert(key, id);
+        self.forgotten_us_max.load(Ordering::SeqCst) < self.since_us(now_us)
     }
 
     /// Entries in memory.
     pub fn entries(&self) -> u64 {
-        self.shared.entries.load(Ordering::Relaxed)
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
-}
 
-fn us(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Recent> {
+        let shard = &self.shards[usize::from(key[0]) % self.shards.len()];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, key: Key, id: Uuid, now_us: i64) {
+        let since_us = self.since_us(now_us);
+        let mut shard = self.shard(&key);
+        shard.push(key, id);
+        for _ in 0..FORGOTTEN_AT_ONCE_MAX {
+            let Some((key, oldest)) = shard.oldest() else { return };
+            let created_us = created_at_us_max(oldest);
+            if created_us >= since_us {
+                if shard.len() <= self.shard_entries_max {
+                    return;
+                }
+                self.counters.evictions.inc();
+                self.put_aside(key, oldest);
+            }
+            // Said before the lock is given back: nobody takes a forgotten id for a new one in between.
+            self.forgotten_us_max.fetch_max(created_us, Ordering::SeqCst);
+            shard.pop();
+        }
+    }
+
+    fn put_aside(&self, key: Key, id: Uuid) {
+        let Some(pending) = self.pending.as_ref().filter(|pending| pending.get(id).is_some()) else { return };
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.insert(key, id);
+        // What has been persisted since is the store's to know. Doubling makes this one look per entry on average.
+        if aside.len().is_power_of_two() {
+            aside.retain(|_, id| pending.get(*id).is_some());
+        }
+        self.aside_len.store(aside.len(), Ordering::SeqCst);
+    }
+
+    fn find_aside(&self, key: &Key) -> Option<Uuid> {
+        if self.aside_len.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
 }
 
 impl Slot {
@@ -229,38 +218,11 @@ impl Drop for Entry {
     }
 }
 
-impl Shared {
-    fn removed(&self, key: Key, id: Uuid, cause: RemovalCause) {
-        self.entries.fetch_sub(1, Ordering::SeqCst);
-        if cause != RemovalCause::Size {
-            return;
-        }
-        self.counters.evictions.inc();
-        let Some(pending) = &self.pending else { return };
-        if pending.get(id).is_none() {
-            return;
-        }
-        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
-        aside.insert(key, id);
-        // What has been persisted since is the store's to know. Doubling makes this one look per entry on average.
-        if aside.len().is_power_of_two() {
-            aside.retain(|_, id| pending.get(*id).is_some());
-        }
-        self.aside_len.store(aside.len(), Ordering::SeqCst);
-    }
-
-    fn find_aside(&self, key: &Key) -> Option<Uuid> {
-        if self.aside_len.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::event::Event;
 
     const NOW_US: i64 = 1_800_000_000_000_000;
 
@@ -305,16 +267,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_was_set_back_makes_the_index_incomplete_until_it_has_caught_up_and_a_window_has_passed() {
+    async fn a_clock_that_was_ahead_makes_the_index_incomplete_until_the_window_has_left_what_was_forgotten_meanwhile()
+    {
         let (hour_us, day_us) = (3_600_000_000, 86_400_000_000);
         let dedup = dedup(100);
+        keep(&dedup, "a", id(NOW_US, 1)).await;
+        dedup.insert(claims::key(Uuid::nil(), b"ahead"), id(NOW_US + 2 * day_us, 2), NOW_US + 2 * day_us);
         for (at_us, complete) in [
-            (NOW_US, true),
-            (NOW_US - us(CLOCK_SLACK) / 2, true),
-            (NOW_US + hour_us, true),
-            (NOW_US, false),
+            (NOW_US + 2 * day_us, true),
             (NOW_US + hour_us, false),
-            (NOW_US + hour_us + day_us + 1_000_000, true),
+            (NOW_US + day_us, false),
+            (NOW_US + day_us + 1_000, true),
         ] {
             match dedup.find(Uuid::nil(), "b", at_us).await {
                 Found::New(_) => assert!(complete, "{}", at_us - NOW_US),
@@ -325,12 +288,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_was_set_back_changes_nothing_as_long_as_nothing_was_forgotten() {
+        let dedup = dedup(100);
+        let ahead_us = NOW_US + 3_600_000_000;
+        dedup.insert(claims::key(Uuid::nil(), b"ahead"), id(ahead_us, 1), ahead_us);
+        assert!(matches!(dedup.find(Uuid::nil(), "ahead", NOW_US).await, Found::Duplicate(_)));
+        assert!(matches!(dedup.find(Uuid::nil(), "b", NOW_US).await, Found::New(_)));
+    }
+
+    #[tokio::test]
+    async fn entries_that_the_window_has_left_are_forgotten_even_after_a_burst() {
+        let day_us = 86_400_000_000;
+        let dedup = dedup(1_000);
+        for number in 0..100 {
+            keep(&dedup, &number.to_string(), id(NOW_US, number)).await;
+        }
+        for number in 0..60u64 {
+            let later_us = NOW_US + day_us + 1_000;
+            dedup.insert(claims::key(Uuid::nil(), &number.to_be_bytes()), id(later_us, 0), later_us);
+        }
+        assert_eq!(dedup.entries(), 60);
+        assert!(dedup.is_complete(NOW_US + day_us + 1_000));
+    }
+
+    #[tokio::test]
+    async fn what_had_to_go_while_it_was_pending_is_found_all_the_same_and_what_was_persisted_is_asked_for() {
+        let mut limits = Settings::default().limits;
+        limits.dedup_entries_max = 2;
+        let pending = Arc::new(Pending::new(10, 10_000));
+        let event = Event {
+            id: id(NOW_US, 0),
+            organization_id: Uuid::nil(),
+            event_type: "t".into(),
+            dedup_id: Some("0".into()),
+            payload: "{}".into(),
+            created_at_us: NOW_US,
+            followed: None,
+        };
+        pending.put(Arc::new(event)).unwrap();
+        let dedup = Dedup::new(&limits, Some(Arc::clone(&pending)), CacheCounters::default());
+        for number in 0..4 {
+            keep(&dedup, &number.to_string(), id(NOW_US, number)).await;
+        }
+        assert!(
+            matches!(dedup.find(Uuid::nil(), "0", NOW_US).await, Found::Duplicate(found) if found == id(NOW_US, 0))
+        );
+        assert!(matches!(dedup.find(Uuid::nil(), "1", NOW_US).await, Found::Unknown(_)));
+    }
+
+    #[tokio::test]
     async fn an_index_that_had_to_forget_says_so_instead_of_calling_an_old_id_new() {
         let dedup = dedup(100);
         for number in 0..200u8 {
             keep(&dedup, &number.to_string(), id(NOW_US, number)).await;
         }
-        dedup.done.run_pending_tasks();
         let mut forgotten = 0;
         for number in 0..200u8 {
             match dedup.find(Uuid::nil(), &number.to_string(), NOW_US).await {
@@ -340,7 +351,21 @@ mod tests {
             }
         }
         assert_eq!(forgotten, 100);
-        assert!(dedup.is_complete(NOW_US + 86_400_000_000));
+        assert!(dedup.is_complete(NOW_US + 86_400_000_000 + 1_000));
+    }
+
+    #[tokio::test]
+    async fn a_warm_up_with_too_many_forgets_the_oldest_in_whatever_order_they_come() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            let dedup = dedup(2);
+            let row =
+                |number: u8| (Uuid::nil(), number.to_string().into(), id(NOW_US + i64::from(number) * 1_000, number));
+            dedup.warm(order.map(row).into(), true, NOW_US + 10_000);
+            for (dedup_id, known) in [("1", false), ("2", true), ("3", true)] {
+                let found = dedup.find(Uuid::nil(), dedup_id, NOW_US + 10_000).await;
+                assert_eq!(matches!(found, Found::Duplicate(_)), known, "{dedup_id} of {order:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ pub mod problem;
 pub mod processor;
 pub mod queue;
 pub mod reading;
+pub mod recent;
 pub mod routes;
 pub mod runtime;
 pub mod shapes;
