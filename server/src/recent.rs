@@ -2,7 +2,7 @@
 //!
 //! An entry takes 40 bytes and lies behind the one before it, so that about a hundred of them share a page, and some eight bytes of
 //! the buckets. A general cache kept 430 bytes of it in five allocations: every twelfth request made the heap grow, by a system call
-//! and a page fault, and every 64th dealt with the cache's own log. Together they made the p99 at 1,000 events a second.
+//! and a page fault (29 us of its own work in place of 9), and every 64th dealt with the cache's own log.
 //!
 //! Nothing here takes longer because there is more of it. The buckets grow by linear hashing (Litwin, "Linear Hashing: A New Tool for
 //! File and Table Addressing", VLDB 1980): one at a time, each splitting another in two. A bucket is a chain from its newest entry to
