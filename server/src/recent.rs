@@ -9,10 +9,12 @@
 //! its oldest, and it ends at the first that is forgotten: so forgetting touches no chain.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
 use uuid::Uuid;
 
 use crate::claims::Key;
+use crate::hashed::BuildHashed;
 
 /// Entries that are allocated at once, 40 KiB.
 const PIECE: u64 = 1024;
@@ -168,10 +170,9 @@ impl Recent {
     }
 }
 
-/// The half of the key that picks no shard of anything.
+/// By its last bytes: the first one picks the shard.
 fn hash(key: &Key) -> usize {
-    let [.., a, b, c, d, e, f, g, h] = *key;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h]) as usize
+    BuildHashed::default().hash_one(key) as usize
 }
 
 #[cfg(test)]
